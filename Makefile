@@ -1,0 +1,235 @@
+# mpiimport: build, set-up and tests.  "make help" lists the targets.
+#
+#   PYTHON=...   interpreter that .venv is made from (default: python3 >= 3.11)
+#   CC=...       C compiler
+#   CFLAGS=...   optimisation and debugging, default "-O2 -g"
+#   MPIEXEC=...  default: Hydra's mpiexec if there is one
+#   TESTS=...    what pytest runs, default "tests"
+#   PYTESTFLAGS=...  more options for pytest
+#   V=1          print commands in full
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CFLAGS ?= -O2 -g
+# Exported, so that setup.sh and the tests see the same choice.
+export CC
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+Q := $(if $(V),,@)
+note = @$(if $(V),:,echo "  $(1) $@")
+
+VENV := .venv
+VPYTHON := $(VENV)/bin/python
+MPI_ENVS := .mpi
+TESTS ?= tests
+TEST_TIMEOUT ?= 120
+C_TEST_TIMEOUT ?= 300
+MPIEXEC ?= $(shell command -v mpiexec.mpich || command -v mpiexec.hydra || \
+	command -v mpiexec)
+
+# ---- set-up ---------------------------------------------------------------
+# .venv/config.mk holds EXT_SUFFIX and PYTHON_INCLUDE.  setup.sh writes it when
+# it has something to set up and leaves it alone otherwise; make reads it and
+# starts over when it is new.
+
+WITHOUT_SETUP := help clean distclean format test-c test-asan test-tsan \
+	test-valgrind c-programs run-c-tests
+ifneq ($(filter-out $(WITHOUT_SETUP),$(or $(MAKECMDGOALS),all)),)
+include $(VENV)/config.mk
+endif
+
+$(VENV)/config.mk: FORCE
+	@PYTHON='$(PYTHON)' tools/setup.sh
+
+# ---- C core ---------------------------------------------------------------
+# VARIANT is empty, or the name of a second build with other flags (asan,
+# tsan), which has a directory of its own.
+
+VARIANT ?=
+SANITIZE ?=
+B := build$(VARIANT:%=/%)
+
+STRICT := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wconversion \
+	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings \
+	-Wundef -Wformat=2 -Wpointer-arith -Werror
+INCLUDES := -Isrc -Ilibmpi_min
+BASE_FLAGS := -fPIC -fvisibility=hidden -pthread $(CFLAGS) $(SANITIZE)
+LIBS := -ldl -lpthread -lrt
+
+CORE_SOURCES := $(wildcard src/*.c libmpi_min/*.c)
+CORE_OBJECTS := $(CORE_SOURCES:%.c=$(B)/%.o)
+CORE := $(B)/libcore.a
+
+# A test program is one source with a main.  Those named *_world need mpiexec
+# and are run by pytest; fuzz_* run under the sanitizers only.
+TEST_SOURCES := $(wildcard tests/c/test_*.c)
+WORLD_TESTS := $(patsubst tests/c/%.c,$(B)/tests/%,\
+	$(filter %_world.c,$(TEST_SOURCES)))
+C_TESTS := $(patsubst tests/c/%.c,$(B)/tests/%,\
+	$(filter-out %_world.c,$(TEST_SOURCES)))
+FUZZ_TESTS := $(patsubst tests/c/%.c,$(B)/tests/%,\
+	$(wildcard tests/c/fuzz_*.c))
+TSAN_TESTS := $(filter %_threads,$(C_TESTS))
+RUN ?= $(C_TESTS)
+
+$(CORE_OBJECTS): $(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call note,CC)
+	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
+
+$(CORE): $(CORE_OBJECTS)
+	@rm -f $@
+	$(call note,AR)
+	$(Q)ar rcs $@ $^
+
+$(C_TESTS) $(WORLD_TESTS) $(FUZZ_TESTS): $(B)/tests/%: tests/c/%.c $(CORE)
+	@mkdir -p $(@D)
+	$(call note,CC)
+	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(INCLUDES) -Itests/c -MMD -MP \
+		-MF $@.d -o $@ $< $(CORE) $(LIBS)
+
+# Changes when compiler or flags change, and everything is built again.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(STRICT) $(BASE_FLAGS)' | cmp -s - $@ || \
+		echo '$(CC) $(STRICT) $(BASE_FLAGS)' > $@
+
+-include $(CORE_OBJECTS:.o=.d) $(wildcard $(B)/tests/*.d)
+
+# ---- extension ------------------------------------------------------------
+
+EXTENSION := bin/mpiimport$(EXT_SUFFIX)
+EMBEDDED := src/options.py src/report.py src/launch.py src/loaders.py \
+	site/mpisite.py
+CYTHON_SOURCES := $(wildcard src/*.pyx src/*.pxd src/*.pxi)
+
+build/embedded.h: tools/embed.py $(EMBEDDED) $(VENV)/config.mk
+	@mkdir -p $(@D)
+	$(call note,EMBED)
+	$(Q)$(VPYTHON) -I tools/embed.py $@ $(EMBEDDED)
+
+build/mpiimport.c: $(CYTHON_SOURCES) $(VENV)/config.mk
+	@mkdir -p $(@D)
+	$(call note,CYTHON)
+	$(Q)$(VPYTHON) -m cython -3 -Isrc -o $@ src/mpiimport.pyx
+
+# Generated C: our warnings are for what we write.
+build/mpiimport.o: build/mpiimport.c build/embedded.h build/flags
+	$(call note,CC)
+	$(Q)$(CC) $(BASE_FLAGS) -D_GNU_SOURCE -fwrapv -fno-strict-aliasing \
+		$(INCLUDES) -Ibuild -isystem $(PYTHON_INCLUDE) -MMD -MP \
+		-c -o $@ $<
+
+-include build/mpiimport.d
+
+$(EXTENSION): build/mpiimport.o $(CORE)
+	@mkdir -p $(@D)
+	$(call note,LD)
+	$(Q)$(CC) -shared $(BASE_FLAGS) -Wl,--exclude-libs,ALL \
+		-o $@.new $^ $(LIBS)
+	$(Q)mv -f $@.new $@
+
+# ---- targets --------------------------------------------------------------
+
+.PHONY: all setup demo test test-c test-unit test-mpi test-asan test-tsan \
+	test-valgrind mpi-environments c-programs run-c-tests lint format \
+	bench clean distclean help FORCE
+
+all: $(EXTENSION) ## build the extension (default)
+
+setup: $(VENV)/config.mk ## install what is missing, make .venv
+
+# The tree is named, so that a checkout below /tmp, which would count as the
+# node's own, is shared as well.
+JOB_ENV := env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" \
+	PYTHON_MPI_SHARE="$${PYTHON_MPI_SHARE:-$(CURDIR)}"
+DEMO := -n 4 bin/python-mpi.py --timing tests/apps/spectrum.py
+
+demo: all ## four ranks with the timing report
+	@echo "$(notdir $(MPIEXEC)) $(DEMO)"
+	@$(JOB_ENV) $(MPIEXEC) $(DEMO)
+
+# Second and third MPI for the tests.  Without network they are not there, and
+# the tests that need them are skipped.
+mpi-environments: $(VENV)/config.mk
+	@tools/setup.sh mpi
+
+PYTEST = env -u PYTHONDONTWRITEBYTECODE \
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" \
+	MPIIMPORT_TEST_MPIEXEC="$(MPIEXEC)" \
+	MPIIMPORT_TEST_OPENMPI="$(call mpi-prefix,openmpi)" \
+	MPIIMPORT_TEST_MPIABI="$(call mpi-prefix,mpiabi)" \
+	$(VPYTHON) -m pytest --timeout=$(TEST_TIMEOUT) $(PYTESTFLAGS)
+# Looked up when the recipe runs, after mpi-environments.
+mpi-prefix = $$(ls -d $(CURDIR)/$(MPI_ENVS)/$(1)/.ok \
+	2> /dev/null | sed 's,/.ok$$,,')
+
+test: test-c all mpi-environments ## all tests
+	$(Q)$(PYTEST) $(TESTS)
+
+test-unit: all ## tests without mpiexec
+	$(Q)$(PYTEST) tests/unit
+
+test-mpi: all $(WORLD_TESTS) mpi-environments ## tests with mpiexec
+	$(Q)$(PYTEST) tests/mpi tests/launch
+
+c-programs: $(C_TESTS) $(WORLD_TESTS)
+
+# Runs all of $(RUN), even when one fails.  Each prints its own last line.
+run-c-tests: $(RUN)
+	@failed=; for test in $(RUN); do \
+		timeout $(C_TEST_TIMEOUT) $(WRAP) $$test || { \
+			echo "$$test: FAILED with status $$?"; \
+			failed="$$failed $$test"; }; \
+	done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+test-c: c-programs ## C tests
+	@$(MAKE) --no-print-directory run-c-tests
+
+ASAN := -fsanitize=address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer
+TSAN := -fsanitize=thread
+
+test-asan: ## C tests, address and undefined behaviour sanitizers
+	@$(MAKE) --no-print-directory VARIANT=asan CFLAGS='-O1 -g' \
+		SANITIZE='$(ASAN)' RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
+
+test-tsan: ## C tests with threads, thread sanitizer
+	@$(MAKE) --no-print-directory VARIANT=tsan CFLAGS='-O1 -g' \
+		SANITIZE='$(TSAN)' RUN='$$(TSAN_TESTS)' run-c-tests
+
+test-valgrind: c-programs ## C tests, valgrind
+	@command -v valgrind > /dev/null || { echo "valgrind is missing"; exit 1; }
+	@$(MAKE) --no-print-directory C_TEST_TIMEOUT=1200 \
+		WRAP='valgrind -q --error-exitcode=99 --leak-check=full' \
+		run-c-tests
+
+C_FILES := $(wildcard src/*.[ch] libmpi_min/*.[ch] tests/c/*.[ch])
+
+lint: build/embedded.h ## ruff, cython-lint, strict C
+	$(VPYTHON) -m ruff check bin site src tests tools
+	$(VPYTHON) -m cython_lint.cython_lint $(CYTHON_SOURCES)
+	$(CC) $(STRICT) $(INCLUDES) -Itests/c -O2 -fsyntax-only \
+		$(filter %.c,$(C_FILES))
+
+format: ## clang-format over the C files
+	clang-format -i $(C_FILES)
+
+bench: all ## stock Python against mpiimport, as ratios
+	$(JOB_ENV) MPIEXEC="$(MPIEXEC)" $(VPYTHON) tests/bench/bench.py
+
+clean: ## remove what was built
+	rm -rf build bin/mpiimport*.so
+
+distclean: clean ## clean, and remove .venv and the tests' MPIs
+	rm -rf $(VENV) $(MPI_ENVS)
+	find bin site src tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
+		while read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done

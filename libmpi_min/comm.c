@@ -1,0 +1,132 @@
+/* comm: communicators. */
+#include <errno.h>
+
+#include "handle.h"
+
+mpimin_comm mpimin_world(const struct mpimin *mpi)
+{
+    return mpi ? mpi->abi.comm_world : 0;
+}
+
+int mpimin_comm_rank(struct mpimin *mpi, mpimin_comm comm, int *rank,
+                     struct mi_error *err)
+{
+    int found = 0;
+
+    if (mpimin_check(mpi, comm, "MPI_Comm_rank", err) < 0)
+        return -1;
+    if (!rank)
+        return mi_fail(err, MI_ERRNO, EINVAL, "MPI_Comm_rank: NULL result");
+    if (mpimin_check_code(mpi, mpi->calls.comm_rank(comm, &found),
+                          "MPI_Comm_rank", err) < 0)
+        return -1;
+    *rank = found;
+    return 0;
+}
+
+int mpimin_comm_size(struct mpimin *mpi, mpimin_comm comm, int *size,
+                     struct mi_error *err)
+{
+    int found = 0;
+
+    if (mpimin_check(mpi, comm, "MPI_Comm_size", err) < 0)
+        return -1;
+    if (!size)
+        return mi_fail(err, MI_ERRNO, EINVAL, "MPI_Comm_size: NULL result");
+    if (mpimin_check_code(mpi, mpi->calls.comm_size(comm, &found),
+                          "MPI_Comm_size", err) < 0)
+        return -1;
+    *size = found;
+    return 0;
+}
+
+/* Hand out the communicator that 'call' has made with the return code
+ * 'code', once its errors are returned.
+ */
+static int adopt(struct mpimin *mpi, mpimin_comm made, int code,
+                 const char *call, mpimin_comm *result, struct mi_error *err)
+{
+    if (mpimin_check_code(mpi, code, call, err) < 0)
+        return -1;
+    if (made == mpi->abi.comm_null) {
+        *result = 0;
+        return 0;
+    }
+    code = mpi->calls.comm_set_errhandler(made, mpi->abi.errors_return);
+    if (mpimin_check_code(mpi, code, "MPI_Comm_set_errhandler", err) < 0) {
+        (void)mpi->calls.comm_free(&made);
+        return -1;
+    }
+    *result = made;
+    return 0;
+}
+
+/* There is no nonblocking split.  So the ranks meet first in a barrier that
+ * sleeps, and then do not spin for long in the call itself.
+ */
+static int meet(struct mpimin *mpi, mpimin_comm comm,
+                const mpimin_comm *result, const char *call,
+                struct mi_error *err)
+{
+    if (mpimin_check(mpi, comm, call, err) < 0)
+        return -1;
+    if (!result)
+        return mi_fail(err, MI_ERRNO, EINVAL, "%s: NULL result", call);
+    return mpimin_barrier(mpi, comm, err);
+}
+
+int mpimin_comm_dup(struct mpimin *mpi, mpimin_comm comm, mpimin_comm *result,
+                    struct mi_error *err)
+{
+    mpimin_comm made = 0;
+    int rc;
+
+    if (meet(mpi, comm, result, "MPI_Comm_dup", err) < 0)
+        return -1;
+    rc = mpi->calls.comm_dup(comm, &made);
+    return adopt(mpi, made, rc, "MPI_Comm_dup", result, err);
+}
+
+int mpimin_comm_split(struct mpimin *mpi, mpimin_comm comm, int colour,
+                      int key, mpimin_comm *result, struct mi_error *err)
+{
+    mpimin_comm made = 0;
+    int rc;
+
+    if (meet(mpi, comm, result, "MPI_Comm_split", err) < 0)
+        return -1;
+    if (colour < 0)
+        colour = mpi->abi.undefined;
+    rc = mpi->calls.comm_split(comm, colour, key, &made);
+    return adopt(mpi, made, rc, "MPI_Comm_split", result, err);
+}
+
+int mpimin_comm_split_shared(struct mpimin *mpi, mpimin_comm comm, int key,
+                             mpimin_comm *result, struct mi_error *err)
+{
+    mpimin_comm made = 0;
+    int rc;
+
+    if (meet(mpi, comm, result, "MPI_Comm_split_type", err) < 0)
+        return -1;
+    rc = mpi->calls.comm_split_type(comm, mpi->abi.comm_type_shared, key,
+                                    mpi->abi.info_null, &made);
+    return adopt(mpi, made, rc, "MPI_Comm_split_type", result, err);
+}
+
+int mpimin_comm_free(struct mpimin *mpi, mpimin_comm *comm,
+                     struct mi_error *err)
+{
+    mpimin_comm freed;
+
+    if (comm && *comm == 0)
+        return 0;
+    if (mpimin_check(mpi, comm ? *comm : 0, "MPI_Comm_free", err) < 0)
+        return -1;
+    freed = *comm;
+    if (mpimin_check_code(mpi, mpi->calls.comm_free(&freed), "MPI_Comm_free",
+                          err) < 0)
+        return -1;
+    *comm = 0;
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* The questions of an import system, put to the filesystem.
+ *
+ * Each call answers one question by struct mi_entry plus owned payload.  "Not
+ * there", "not allowed" and the like are answers (MI_KIND_ABSENT with errno
+ * as its code), not errors; -1 means that no answer could be made (ENOMEM).
+ * Thread-safe; used on root, and by a rank that reads for itself.
+ */
+#ifndef MI_FILES_H
+#define MI_FILES_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "store.h"
+
+/* What the filesystem was made to do.  An operation is one system call with a
+ * path (open, stat) or one read of a directory; reads of an open file's bytes
+ * are counted in 'bytes' only.
+ */
+struct mi_traffic {
+    atomic_uint_fast64_t operations;
+    atomic_uint_fast64_t bytes;
+};
+
+/* How a .pyc is judged.  Source: PEP 3147, PEP 552. */
+struct mi_bytecode {
+    unsigned char magic[4];
+    char check_hash; /* 'd' default, 'a' always, 'n' never (PEP 552) */
+};
+
+struct mi_answer {
+    struct mi_entry entry; /* key and payload are borrowed / owned below */
+    void *data;            /* the payload, allocated; NULL if there is none */
+};
+
+void mi_answer_clear(struct mi_answer *answer);
+
+/* 'path' is absolute and terminated; answer->entry.key points to it. */
+int mi_files_list(struct mi_traffic *traffic, const char *path,
+                  struct mi_answer *answer, struct mi_error *err);
+int mi_files_stat(struct mi_traffic *traffic, const char *path,
+                  struct mi_answer *answer, struct mi_error *err);
+/* Regular files up to 1 GiB only (EISDIR, EFBIG; EINVAL for others: a FIFO
+ * would block).
+ */
+int mi_files_read(struct mi_traffic *traffic, const char *path,
+                  struct mi_answer *answer, struct mi_error *err);
+/* Bytecode for the source file 'path' from the file 'cached' (may be "").
+ * FILE: the whole .pyc, valid for the source as it is now; ABSENT with
+ * MI_CODE_PENDING: the source is there and has to be compiled (or the .pyc
+ * must be judged by hashing the source); ABSENT with errno: no source.
+ */
+int mi_files_code(struct mi_traffic *traffic, const struct mi_bytecode *rule,
+                  const char *path, const char *cached,
+                  struct mi_answer *answer, struct mi_error *err);
+
+#endif

@@ -1,0 +1,260 @@
+#include "format.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+uint64_t mi_hash(uint64_t seed, const void *data, size_t size)
+{
+    const unsigned char *p = data;
+    uint64_t h = 0xcbf29ce484222325u ^ seed;
+
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93u;
+    h ^= h >> 32;
+    return h;
+}
+
+uint64_t mi_key_hash(enum mi_query query, const char *key, size_t size)
+{
+    return mi_hash((uint64_t)query * 0x9e3779b97f4a7c15u, key, size);
+}
+
+static uint64_t padded(uint64_t size)
+{
+    return (size + 15u) & ~(uint64_t)15u;
+}
+
+static uint64_t key_room(uint32_t key_size)
+{
+    return padded((uint64_t)key_size + 1);
+}
+
+uint64_t mi_record_total(uint32_t key_size, uint64_t size)
+{
+    return sizeof(struct mi_record) + key_room(key_size) + padded(size);
+}
+
+const char *mi_record_key(const struct mi_record *record)
+{
+    return (const char *)(record + 1);
+}
+
+const void *mi_record_payload(const struct mi_record *record)
+{
+    return mi_record_key(record) + key_room(record->key_size);
+}
+
+static uint64_t record_sum(const struct mi_record *record)
+{
+    return mi_hash(1, record, offsetof(struct mi_record, check));
+}
+
+void mi_record_seal(struct mi_record *record, const char *key)
+{
+    record->magic = MI_RECORD_MAGIC;
+    record->hash =
+        mi_key_hash((enum mi_query)record->query, key, record->key_size);
+    record->check = record_sum(record);
+}
+
+int mi_record_check(const struct mi_record *record, uint64_t room,
+                    struct mi_error *err)
+{
+    const char *key = mi_record_key(record);
+
+    if (room < sizeof(*record) || record->magic != MI_RECORD_MAGIC)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "not a record");
+    if (record->check != record_sum(record))
+        return mi_fail(err, MI_FORMAT, EBADMSG, "damaged record");
+    if (record->kind < 1 || record->kind > MI_KIND_LAST || record->query < 1 ||
+        record->query > MI_QUERY_LAST)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "record of unknown kind");
+    if (record->key_size > MI_PATH || record->size > room ||
+        mi_record_total(record->key_size, record->size) > room)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "record of impossible size");
+    if (key[record->key_size] != '\0' ||
+        record->hash != mi_key_hash((enum mi_query)record->query, key,
+                                    record->key_size))
+        return mi_fail(err, MI_FORMAT, EBADMSG, "record with a damaged path");
+    return 0;
+}
+
+static uint64_t frame_sum(const struct mi_frame *frame)
+{
+    return mi_hash(2, frame, offsetof(struct mi_frame, check));
+}
+
+void mi_frame_seal(struct mi_frame *frame)
+{
+    frame->magic = MI_FRAME_MAGIC;
+    frame->version = MI_FORMAT_VERSION;
+    frame->check = frame_sum(frame);
+}
+
+static int object_check(const struct mi_frame *frame, struct mi_error *err)
+{
+    if (frame->object == 0 || frame->size == 0 ||
+        frame->offset > frame->object_size ||
+        frame->size > frame->object_size - frame->offset)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "impossible piece of object");
+    return 0;
+}
+
+static int records_check(const struct mi_frame *frame, uint64_t used,
+                         struct mi_error *err)
+{
+    if (frame->offset != used || frame->size == 0 || frame->size % 16 != 0)
+        return mi_fail(err, MI_FORMAT, EBADMSG,
+                       "frame at %" PRIu64 ", store at %" PRIu64,
+                       frame->offset, used);
+    return 0;
+}
+
+int mi_frame_check(const struct mi_frame *frame, uint64_t sequence,
+                   uint64_t used, struct mi_error *err)
+{
+    if (frame->magic != MI_FRAME_MAGIC)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "not a frame");
+    if (frame->version != MI_FORMAT_VERSION)
+        return mi_fail(err, MI_FORMAT, EBADMSG,
+                       "frame of format %d, this is format %d: all ranks must "
+                       "run the same mpiimport",
+                       (int)frame->version, MI_FORMAT_VERSION);
+    if (frame->check != frame_sum(frame))
+        return mi_fail(err, MI_FORMAT, EBADMSG, "damaged frame");
+    if (frame->sequence != sequence)
+        return mi_fail(err, MI_FORMAT, EBADMSG,
+                       "frame %" PRIu64 " where %" PRIu64 " was due",
+                       frame->sequence, sequence);
+    if (frame->size > MI_FRAME_MAX && frame->type != MI_FRAME_RECORDS)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "frame too large");
+    switch (frame->type) {
+    case MI_FRAME_RECORDS:
+        return records_check(frame, used, err);
+    case MI_FRAME_OBJECT:
+        return object_check(frame, err);
+    case MI_FRAME_FULL:
+    case MI_FRAME_END:
+        if (frame->size != 0)
+            return mi_fail(err, MI_FORMAT, EBADMSG, "frame with a payload");
+        return 0;
+    default:
+        return mi_fail(err, MI_FORMAT, EBADMSG, "frame of unknown type %d",
+                       (int)frame->type);
+    }
+}
+
+int mi_ask_pack(void *message, enum mi_query query, const char *key,
+                size_t key_size, const char *extra, size_t extra_size,
+                size_t *size, struct mi_error *err)
+{
+    struct mi_ask ask = {.query = (uint32_t)query};
+    char *text = (char *)message + sizeof(ask);
+
+    if (key_size > MI_PATH || extra_size > MI_PATH)
+        return mi_fail(err, MI_FORMAT, ENAMETOOLONG, "path of %zu bytes",
+                       key_size > extra_size ? key_size : extra_size);
+    ask.key_size = (uint32_t)key_size;
+    ask.extra_size = (uint32_t)extra_size;
+    memcpy(message, &ask, sizeof(ask));
+    memcpy(text, key, key_size);
+    if (extra_size)
+        memcpy(text + key_size, extra, extra_size);
+    *size = sizeof(ask) + key_size + extra_size;
+    return 0;
+}
+
+int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
+                  const char **key, size_t *key_size, const char **extra,
+                  size_t *extra_size, struct mi_error *err)
+{
+    struct mi_ask ask;
+
+    if (size < sizeof(ask))
+        return mi_fail(err, MI_FORMAT, EBADMSG, "truncated ask");
+    memcpy(&ask, message, sizeof(ask));
+    if (ask.query < 1 || ask.query > MI_QUERY_LAST ||
+        ask.key_size > MI_PATH || ask.extra_size > MI_PATH ||
+        sizeof(ask) + ask.key_size + ask.extra_size != size)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "malformed ask");
+    *query = (enum mi_query)ask.query;
+    *key = (const char *)message + sizeof(ask);
+    *key_size = ask.key_size;
+    *extra = *key + ask.key_size;
+    *extra_size = ask.extra_size;
+    return 0;
+}
+
+const char *mi_entries_name(const struct mi_record *list, uint32_t i,
+                            char *type)
+{
+    const struct mi_entries *entries = mi_record_payload(list);
+    const char *entry;
+
+    if (list->kind != MI_KIND_LIST || i >= entries->count ||
+        entries->offset[i] + 2u > list->size)
+        return NULL;
+    entry = (const char *)entries + entries->offset[i];
+    *type = entry[0];
+    return entry + 1;
+}
+
+/* Number of the first entry that is not less than 'name'. */
+static uint32_t lower_bound(const struct mi_record *list, const char *name,
+                            size_t size)
+{
+    const struct mi_entries *entries = mi_record_payload(list);
+    uint32_t low = 0, high = entries->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        char type;
+        const char *entry = mi_entries_name(list, middle, &type);
+
+        if (entry && strncmp(entry, name, size) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void mi_entries_match(const struct mi_record *list, const char *name,
+                      size_t size, const char *const *suffixes, int count,
+                      int *directory, int *suffix)
+{
+    char type;
+    const char *entry;
+
+    *directory = 0;
+    *suffix = -1;
+    if (list->kind != MI_KIND_LIST)
+        return;
+    for (uint32_t i = lower_bound(list, name, size);
+         (entry = mi_entries_name(list, i, &type)) != NULL; i++) {
+        if (strncmp(entry, name, size) != 0)
+            return;
+        if (entry[size] == '\0' && type == 'd')
+            *directory = 1;
+        if (type != 'f')
+            continue;
+        for (int s = 0; s < (*suffix < 0 ? count : *suffix); s++)
+            if (strcmp(entry + size, suffixes[s]) == 0)
+                *suffix = s;
+    }
+}
+
+char mi_entries_type(const struct mi_record *list, const char *name)
+{
+    char type;
+    const char *entry;
+
+    if (list->kind != MI_KIND_LIST)
+        return 0;
+    entry = mi_entries_name(list, lower_bound(list, name, strlen(name) + 1),
+                            &type);
+    return entry && strcmp(entry, name) == 0 ? type : 0;
+}

@@ -1,0 +1,188 @@
+/* The one binary format of mpiimport: records and frames.
+ *
+ * A node store is an append-only arena of records.  All arenas of a job hold
+ * the same bytes at the same offsets; a frame carries a stretch of root's
+ * arena to all others (or a piece of a shared object to their mirrors).
+ * Numbers are in the byte order of the machine: a job runs on one kind.
+ *
+ *   arena:   | record | record | record | ...            16-byte aligned
+ *
+ *   record:  +--------------------------------------------------------+
+ *            | struct mi_record (96 bytes)                            |
+ *            +--------------------------------------------------------+
+ *            | path, key_size bytes, then NUL up to a multiple of 16  |
+ *            +--------------------------------------------------------+
+ *            | payload, size bytes, then NUL up to a multiple of 16   |
+ *            +--------------------------------------------------------+
+ *
+ *   payload: LIST    struct mi_entries, sorted names of the directory
+ *            FILE    the bytes of the file, or of the bytecode file
+ *            others  none
+ *
+ *   stream:  | frame header | payload | frame header | payload | ... | END |
+ *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
+ *
+ *   ask:     | struct mi_ask | path | extra |   a message to root
+ */
+#ifndef MI_FORMAT_H
+#define MI_FORMAT_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+
+#define MI_RECORD_MAGIC 0x3172694dU /* "Mir1" */
+#define MI_FRAME_MAGIC 0x3166694dU  /* "Mif1" */
+#define MI_FORMAT_VERSION 1
+
+/* What is asked of the filesystem. */
+enum mi_query {
+    MI_LIST = 1, /* names and types in a directory */
+    MI_STAT = 2, /* type, size, modification time */
+    MI_READ = 3, /* the bytes of a regular file */
+    MI_CODE = 4, /* valid bytecode of a source file; extra: the .pyc's path */
+    MI_MIRROR = 5 /* a shared object, with what it needs, in the mirror */
+};
+#define MI_QUERY_LAST MI_MIRROR
+
+/* What the answer is. */
+enum mi_kind {
+    MI_KIND_LIST = 1,
+    MI_KIND_STAT = 2,
+    MI_KIND_FILE = 3,
+    MI_KIND_ABSENT = 4, /* 'code' says why: an errno value */
+    MI_KIND_MIRROR = 5  /* 'object' names it in the stream */
+};
+#define MI_KIND_LAST MI_KIND_MIRROR
+
+/* Codes of an ABSENT answer to MI_CODE, beside the errno values. */
+#define MI_CODE_PENDING 4097 /* no valid bytecode; root is about to compile */
+#define MI_CODE_SOURCE 4098  /* root has none to give: compile the source */
+/* Code of an ABSENT answer to MI_MIRROR: root could not store it. */
+#define MI_MIRROR_REFUSED 4099
+
+/* Flags of a record. */
+#define MI_FLAG_LOCAL 1 /* LIST: the directory is on a memory filesystem */
+
+struct mi_record {
+    uint32_t magic;
+    uint8_t kind;
+    uint8_t query;
+    uint16_t flags;
+    uint32_t key_size; /* bytes of the path, without NUL; at most MI_PATH */
+    int32_t code;      /* ABSENT: why */
+    uint64_t size;     /* bytes of the payload */
+    uint64_t hash;     /* mi_hash() of query and path */
+    uint64_t object;   /* MIRROR: identity in the stream, from 1 */
+    int64_t mtime;     /* of the file, nanoseconds since the epoch */
+    uint64_t file_size; /* of the file, bytes */
+    uint64_t device;
+    uint64_t inode;
+    uint64_t spare;
+    uint32_t mode; /* st_mode of the file */
+    uint32_t reserved;
+    uint64_t check; /* mi_hash() of the 88 bytes before */
+};
+
+/* The payload of LIST: count, then for each name, in strcmp() order, the
+ * offset of its entry from the payload's begin; an entry is a type character
+ * ('f' regular file, 'd' directory, 'o' other) and the name with its NUL.
+ * Symbolic links are followed.
+ */
+struct mi_entries {
+    uint32_t count;
+    uint32_t offset[];
+};
+
+enum mi_frame_type {
+    MI_FRAME_RECORDS = 1, /* 'offset' and 'size' are a stretch of the arena */
+    MI_FRAME_OBJECT = 2,  /* a piece at 'offset' of object 'object' */
+    MI_FRAME_FULL = 3,    /* root stores nothing any more; no payload */
+    MI_FRAME_END = 4      /* the last frame; no payload */
+};
+
+/* Largest payload of a frame, bytes. */
+#define MI_FRAME_MAX (4u << 20)
+
+struct mi_frame {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type;
+    uint64_t sequence; /* from 0, without gaps */
+    uint64_t offset;
+    uint64_t size; /* bytes of the payload */
+    uint64_t object;
+    uint64_t object_size; /* OBJECT: bytes of the whole object */
+    uint64_t object_mode; /* OBJECT: permission bits */
+    uint64_t spare;
+    uint64_t check; /* mi_hash() of the 64 bytes before */
+};
+
+/* Longest path, bytes, without NUL. */
+#define MI_PATH (PATH_MAX - 1)
+
+struct mi_ask {
+    uint32_t query;
+    uint32_t key_size;
+    uint32_t extra_size;
+    uint32_t reserved;
+};
+
+/* Longest ask message, bytes. */
+#define MI_ASK_MAX (sizeof(struct mi_ask) + 2 * MI_PATH)
+
+_Static_assert(sizeof(struct mi_record) == 96, "layout of a record");
+_Static_assert(sizeof(struct mi_frame) == 72, "layout of a frame");
+_Static_assert(sizeof(struct mi_ask) == 16, "layout of an ask");
+
+/* 64-bit hash of 'size' bytes (FNV-1a, finished with a mixer).  The same on
+ * all ranks; not meant to resist an adversary.
+ */
+uint64_t mi_hash(uint64_t seed, const void *data, size_t size);
+uint64_t mi_key_hash(enum mi_query query, const char *key, size_t size);
+
+/* Bytes that a record takes in the arena. */
+uint64_t mi_record_total(uint32_t key_size, uint64_t size);
+/* Its path (terminated) and payload.  Live as long as the record. */
+const char *mi_record_key(const struct mi_record *record);
+const void *mi_record_payload(const struct mi_record *record);
+/* Fill in magic, hash and check of a record whose other fields are set. */
+void mi_record_seal(struct mi_record *record, const char *key);
+/* Is there one whole sound record in the 'room' bytes at 'record'? */
+int mi_record_check(const struct mi_record *record, uint64_t room,
+                    struct mi_error *err);
+
+void mi_frame_seal(struct mi_frame *frame);
+/* Is it the sound header of frame number 'sequence', and does it continue an
+ * arena of 'used' bytes?
+ */
+int mi_frame_check(const struct mi_frame *frame, uint64_t sequence,
+                   uint64_t used, struct mi_error *err);
+
+/* Put an ask into 'message' (MI_ASK_MAX bytes); *size is its length.
+ * Fails with MI_FORMAT if a path is too long.
+ */
+int mi_ask_pack(void *message, enum mi_query query, const char *key,
+                size_t key_size, const char *extra, size_t extra_size,
+                size_t *size, struct mi_error *err);
+/* Take one apart; the strings point into 'message' and are not terminated. */
+int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
+                  const char **key, size_t *key_size, const char **extra,
+                  size_t *extra_size, struct mi_error *err);
+
+/* What a listing says of 'name' (an identifier, 'size' bytes): *directory is
+ * 1 if it is a directory, and *suffix the first i for which name + suffixes[i]
+ * is a regular file, or -1.
+ */
+void mi_entries_match(const struct mi_record *list, const char *name,
+                      size_t size, const char *const *suffixes, int count,
+                      int *directory, int *suffix);
+/* Type of the entry 'name': 'f', 'd', 'o', or 0 if there is none. */
+char mi_entries_type(const struct mi_record *list, const char *name);
+/* Entry number i, or NULL past the last.  *type as above. */
+const char *mi_entries_name(const struct mi_record *list, uint32_t i,
+                            char *type);
+
+#endif

@@ -1,0 +1,592 @@
+#include "job.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mailbox.h"
+#include "mirror.h"
+#include "node.h"
+#include "pump.h"
+#include "reader.h"
+#include "store.h"
+
+#define READERS 16
+#define GRACE 2      /* milliseconds */
+#define PATIENCE 60  /* seconds */
+#define COMPILING 5  /* seconds that root may take to compile for others */
+#define GATHERING 10 /* seconds for the numbers at the end */
+#define ALONE ((size_t)1 << 30) /* bytes of address space for one rank */
+#define NOTICES 8
+
+struct mi_job {
+    struct mpimin *mpi;
+    struct mpimin_promise promise;
+    int ours; /* we initialised MPI, so we finalise it */
+    int rank, size;
+    int report;
+    uint64_t grace, patience; /* nanoseconds */
+    mpimin_comm comm;
+    struct mi_node node;
+    struct mi_mirror *mirror;
+    struct mi_reader *reader; /* NULL: not a source */
+    struct mi_pump *pump;
+    atomic_int finished;
+    atomic_uint_fast64_t avoided;
+    uint64_t program; /* when it began */
+    uint64_t before;  /* ALL at that time */
+    uint64_t pumped;  /* bytes, once the pump has gone */
+    struct mi_numbers *gathered;
+    pthread_mutex_t lock; /* of the notices */
+    char *notice[NOTICES];
+    int notices;
+};
+
+static atomic_int forked;
+
+static void after_fork(void)
+{
+    atomic_store(&forked, 1);
+}
+
+int mi_job_forked(void)
+{
+    return atomic_load(&forked);
+}
+
+/* ---- messages ------------------------------------------------------------------ */
+
+void mi_job_say(struct mi_job *job, unsigned first, const char *text)
+{
+    if (job->node.mailbox && !mi_mailbox_first(job->node.mailbox, first))
+        return;
+    pthread_mutex_lock(&job->lock);
+    if (job->notices < NOTICES && (job->notice[job->notices] = strdup(text)))
+        job->notices++;
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void notice(void *arg, unsigned first, const char *text)
+{
+    mi_job_say(arg, first, text);
+}
+
+int mi_job_notice(struct mi_job *job, char *text, size_t size)
+{
+    char *line = NULL;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->notices > 0) {
+        line = job->notice[0];
+        job->notices--;
+        memmove(job->notice, job->notice + 1,
+                sizeof(*job->notice) * (size_t)job->notices);
+    }
+    pthread_mutex_unlock(&job->lock);
+    if (!line)
+        return 0;
+    snprintf(text, size, "%s", line);
+    free(line);
+    return 1;
+}
+
+int mi_job_first_crash(struct mi_job *job)
+{
+    return !job->node.mailbox ||
+           mi_mailbox_first(job->node.mailbox, MI_FIRST_CRASH);
+}
+
+/* ---- start ----------------------------------------------------------------------- */
+
+static void on_finalize(void *arg);
+
+static int start_mpi(struct mi_job *job, const struct mi_job_config *config,
+                     enum mpimin_thread *level, struct mi_error *err)
+{
+    enum mpimin_thread wish = config->thread < 0
+                                  ? MPIMIN_THREAD_MULTIPLE
+                                  : (enum mpimin_thread)config->thread;
+
+    mpimin_promise_read(&job->promise, getenv);
+    if (mpimin_open(&job->mpi, config->mpi, config->libdir, &job->promise,
+                    err) != 0 ||
+        mpimin_init(job->mpi, wish, &job->promise, level, &job->ours, err) !=
+            0 ||
+        mpimin_comm_dup(job->mpi, mpimin_world(job->mpi), &job->comm, err) !=
+            0 ||
+        mpimin_comm_rank(job->mpi, job->comm, &job->rank, err) != 0 ||
+        mpimin_comm_size(job->mpi, job->comm, &job->size, err) != 0)
+        return -1;
+    return mpimin_on_finalize(job->mpi, on_finalize, job, err);
+}
+
+static void say_direct(struct mi_job *job, const struct mi_error *why)
+{
+    char text[1400];
+
+    snprintf(text, sizeof(text),
+             "no node store: %s; modules are loaded directly from the "
+             "filesystem (-T DIR chooses another directory for it)",
+             why->text);
+    mi_job_say(job, MI_FIRST_DIRECT, text);
+}
+
+static int start_reader(struct mi_job *job, const struct mi_job_config *config,
+                        struct mi_error *err)
+{
+    struct mi_reader_config reader = {
+        .store = job->node.store,
+        .mailbox = job->node.mailbox,
+        .mirror = job->mirror,
+        .rule = config->rule,
+        .threads = job->size == 1        ? 0
+                   : config->readers > 0 ? config->readers
+                                         : READERS,
+        .stream = job->node.leaders != 0,
+        .notice = notice,
+        .arg = job,
+    };
+
+    return mi_reader_create(&job->reader, &reader, err);
+}
+
+static int start_pump(struct mi_job *job, struct mi_error *err)
+{
+    struct mi_pump_config pump = {
+        .mpi = job->mpi,
+        .leaders = job->node.leaders,
+        .size = 1,
+        .mates = job->node.attached,
+        .store = job->node.store,
+        .mailbox = job->node.mailbox,
+        .mirror = job->mirror,
+        .reader = job->reader,
+        .notice = notice,
+        .arg = job,
+    };
+
+    if (pump.leaders && (mpimin_comm_rank(job->mpi, pump.leaders, &pump.rank,
+                                          err) != 0 ||
+                         mpimin_comm_size(job->mpi, pump.leaders, &pump.size,
+                                          err) != 0))
+        return -1;
+    return mi_pump_start(&job->pump, &pump, err);
+}
+
+/* What a leader runs.  With less than MPI_THREAD_MULTIPLE no pump may call
+ * MPI beside the application, so each leader reads for its own node.
+ */
+static int start_leader(struct mi_job *job, const struct mi_job_config *config,
+                        const char *tmpdir, enum mpimin_thread level,
+                        struct mi_error *err)
+{
+    if (job->node.nodes > 1 && level < MPIMIN_THREAD_MULTIPLE) {
+        mi_job_say(job, MI_FIRST_THREAD,
+                   "MPI does not grant MPI_THREAD_MULTIPLE: one rank per node "
+                   "reads the filesystem instead of one rank per job");
+        if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
+            return -1;
+    }
+    if (job->size > 1 && mi_mirror_create(&job->mirror, tmpdir, err) != 0)
+        return -1;
+    if (!job->node.leaders || job->rank == 0)
+        if (start_reader(job, config, err) != 0)
+            return -1;
+    if (job->node.leaders || job->node.attached > 1)
+        return start_pump(job, err);
+    return 0;
+}
+
+static int start_node(struct mi_job *job, const struct mi_job_config *config,
+                      const char *tmpdir, enum mpimin_thread level,
+                      struct mi_error *err)
+{
+    struct mi_error why;
+
+    mi_error_clear(&why);
+    if (config->direct) {
+        job->node = (struct mi_node){.size = 1, .nodes = 1};
+        return 0;
+    }
+    if (job->size == 1) {
+        if (mi_node_alone(&job->node, ALONE, &why) != 0)
+            say_direct(job, &why);
+    } else {
+        if (mi_node_form(&job->node, job->mpi, job->comm, tmpdir,
+                         config->ranks_per_node, 0, &why, err) != 0)
+            return -1;
+        if (!job->node.stored &&
+            (job->node.rank == 0 || why.code == EPERM))
+            say_direct(job, &why);
+    }
+    if (job->node.rank > 0 || !job->node.stored)
+        return 0;
+    return start_leader(job, config, tmpdir, level, err);
+}
+
+int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
+                 struct mi_error *err)
+{
+    struct mi_job *job = calloc(1, sizeof(*job));
+    const char *tmpdir = config->tmpdir ? config->tmpdir : "/dev/shm";
+    enum mpimin_thread level;
+
+    if (!job)
+        return mi_fail_errno(err, "job");
+    pthread_mutex_init(&job->lock, NULL);
+    job->report = config->report;
+    job->grace =
+        (uint64_t)(config->grace > 0 ? config->grace : GRACE) * 1000000u;
+    job->patience =
+        (uint64_t)(config->patience > 0 ? config->patience : PATIENCE) *
+        1000000000u;
+    if (tmpdir[0] != '/') {
+        free(job);
+        return mi_fail(err, MI_ERRNO, EINVAL,
+                       "-T %s: the directory must be an absolute path",
+                       tmpdir);
+    }
+    pthread_atfork(NULL, NULL, after_fork);
+    if (start_mpi(job, config, &level, err) != 0 ||
+        start_node(job, config, tmpdir, level, err) != 0)
+        return -1; /* MPI may refer to 'job' already: it is not freed */
+    *result = job;
+    return 0;
+}
+
+int mi_job_rank(const struct mi_job *job)
+{
+    return job->rank;
+}
+
+int mi_job_size(const struct mi_job *job)
+{
+    return job->size;
+}
+
+int mi_job_source(const struct mi_job *job)
+{
+    return job->reader != NULL && !mi_job_forked();
+}
+
+int mi_job_stored(const struct mi_job *job)
+{
+    return job->node.stored;
+}
+
+struct mpimin *mi_job_mpi(struct mi_job *job)
+{
+    return job->mpi;
+}
+
+/* ---- questions ------------------------------------------------------------------------ */
+
+const struct mi_record *mi_job_find(const struct mi_job *job,
+                                    enum mi_query query, const char *key)
+{
+    if (!job->node.stored)
+        return NULL;
+    return mi_store_find(job->node.store, query, key, strlen(key));
+}
+
+static int pending(const struct mi_record *record)
+{
+    return record && record->kind == MI_KIND_ABSENT &&
+           record->code == MI_CODE_PENDING;
+}
+
+static void say_patience(struct mi_job *job, const char *key)
+{
+    char text[PATH_MAX + 200];
+
+    snprintf(text, sizeof(text),
+             "no answer from rank 0 for %llu s; %s and what else is not there "
+             "in time is read directly from the filesystem",
+             (unsigned long long)(job->patience / 1000000000u), key);
+    mi_job_say(job, MI_FIRST_DIRECT, text);
+}
+
+/* Milliseconds until 'due', at least 1 and at most 100. */
+static int until(uint64_t now, uint64_t due)
+{
+    uint64_t left = due > now ? (due - now) / 1000000u : 0;
+
+    return left < 1 ? 1 : left > 100 ? 100 : (int)left;
+}
+
+/* Wait until the record is in the store, asking for it after the grace. */
+static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
+                    const void *message, size_t size,
+                    const struct mi_record **record)
+{
+    struct mi_mailbox *box = job->node.mailbox;
+    uint64_t start = mi_clock_now(), now, pending_since = 0;
+    int asked = 0;
+    uint32_t seen;
+    enum mi_stream stream;
+
+    for (;;) {
+        seen = mi_mailbox_growth(box);
+        stream = mi_mailbox_stream(box);
+        *record = mi_job_find(job, query, key);
+        if (*record && !pending(*record))
+            return 1;
+        if (stream != MI_STREAM_OPEN)
+            return 0;
+        now = mi_clock_now();
+        if (*record && !pending_since)
+            pending_since = now;
+        if (*record && now - pending_since > COMPILING * 1000000000ull)
+            return 1;
+        if (now - start > job->patience) {
+            say_patience(job, key);
+            return 0;
+        }
+        if (!asked && now - start >= job->grace)
+            asked = mi_mailbox_post(box, message, size);
+        else
+            mi_mailbox_kick(box);
+        mi_mailbox_wait_growth(
+            box, seen, until(now, asked ? now + 100000000 : start + job->grace));
+    }
+}
+
+static int wait_answer(struct mi_job *job, enum mi_query query,
+                       const char *key, const char *extra,
+                       const struct mi_record **record, struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+    int rc;
+
+    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
+                    &size, err) != 0)
+        return 0; /* no such path can be stored: let the caller try */
+    mi_clock_enter(MI_COMM);
+    mi_clock_count(MI_COMM);
+    rc = wait_for(job, query, key, message, size, record);
+    mi_clock_leave();
+    return rc;
+}
+
+static int read_answer(struct mi_job *job, enum mi_query query,
+                       const char *key, const char *extra,
+                       const struct mi_record **record, struct mi_error *err)
+{
+    int rc;
+
+    mi_clock_enter(MI_IO);
+    mi_clock_count(MI_IO);
+    rc = mi_reader_answer(job->reader, query, key, extra, record, err);
+    mi_clock_leave();
+    return rc;
+}
+
+int mi_job_ask(struct mi_job *job, enum mi_query query, const char *key,
+               const char *extra, const struct mi_record **record,
+               struct mi_error *err)
+{
+    if (!job->node.stored || strlen(key) > MI_PATH)
+        return 0;
+    *record = mi_job_find(job, query, key);
+    if (*record && (!pending(*record) || mi_job_source(job)))
+        return 1;
+    if (mi_job_forked())
+        return 0;
+    if (job->reader)
+        return read_answer(job, query, key, extra, record, err);
+    return wait_answer(job, query, key, extra, record, err);
+}
+
+int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
+                   struct mi_error *err)
+{
+    if (!mi_job_source(job) ||
+        mi_mailbox_stream(job->node.mailbox) != MI_STREAM_OPEN)
+        return 0;
+    return mi_reader_publish(job->reader, entry, NULL, err);
+}
+
+int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
+                    const char *extra, struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+
+    if (!mi_job_source(job) || job->size == 1)
+        return 0;
+    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
+                    &size, err) != 0)
+        return -1;
+    return mi_reader_submit(job->reader, message, size, err);
+}
+
+int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
+                    char *path)
+{
+    const char *root = mi_mailbox_mirror(job->node.mailbox);
+
+    return root[0] && record->kind == MI_KIND_MIRROR &&
+           snprintf(path, PATH_MAX, "%s%s", root, mi_record_key(record)) <
+               PATH_MAX;
+}
+
+int mi_job_compile(struct mi_job *job, char *path)
+{
+    return mi_job_source(job) ? mi_reader_compile(job->reader, path) : 0;
+}
+
+void mi_job_avoid(struct mi_job *job, unsigned operations)
+{
+    atomic_fetch_add_explicit(&job->avoided, operations,
+                              memory_order_relaxed);
+}
+
+/* ---- collectives ------------------------------------------------------------------------- */
+
+int mi_job_barrier(struct mi_job *job, struct mi_error *err)
+{
+    return mpimin_barrier(job->mpi, job->comm, err);
+}
+
+int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
+                 struct mi_error *err)
+{
+    return mpimin_bcast(job->mpi, bytes, size, root, job->comm, err);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+void mi_job_program(struct mi_job *job)
+{
+    uint64_t nanoseconds[MI_PHASES], counts[MI_PHASES];
+
+    mi_clock_read(nanoseconds, counts);
+    job->program = mi_clock_now();
+    job->before = nanoseconds[MI_ALL];
+}
+
+void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers)
+{
+    uint64_t imports, wall;
+
+    *numbers = (struct mi_numbers){
+        .rank = job->rank, .node = job->node.number, .present = 1};
+    mi_clock_read(numbers->nanoseconds, numbers->counts);
+    imports = numbers->nanoseconds[MI_ALL] - job->before;
+    wall = job->program ? mi_clock_now() - job->program : 0;
+    numbers->run = wall > imports ? wall - imports : 0;
+    numbers->avoided = atomic_load(&job->avoided);
+    numbers->bytes_sent =
+        job->pump ? mi_pump_bytes(job->pump) : job->pumped;
+    if (job->reader) {
+        const struct mi_traffic *traffic = mi_reader_traffic(job->reader);
+
+        numbers->bytes_read = atomic_load(&traffic->bytes);
+        numbers->operations = atomic_load(&traffic->operations);
+    }
+    if (job->node.stored && job->node.rank == 0) {
+        numbers->store_bytes = mi_store_reserved(job->node.store);
+        if (job->mirror)
+            numbers->mirror_bytes = mi_mirror_bytes(job->mirror);
+    }
+    if (gethostname(numbers->host, sizeof(numbers->host) - 1) != 0)
+        numbers->host[0] = '\0';
+}
+
+/* Collect everybody's numbers on rank 0.  Whoever does not answer in time is
+ * left out.
+ */
+static int gather(struct mi_job *job, struct mi_error *err)
+{
+    struct mi_numbers mine;
+    mpimin_request request = 0;
+    int done;
+
+    if (!job->report)
+        return 0;
+    mi_job_numbers(job, &mine);
+    job->gathered = calloc((size_t)job->size, sizeof(mine));
+    if (!job->gathered)
+        return mi_fail_errno(err, "report");
+    if (mpimin_igather(job->mpi, &mine, sizeof(mine), job->gathered, 0,
+                       job->comm, &request, err) != 0 ||
+        mpimin_wait(job->mpi, &request, GATHERING, &done, err) != 0)
+        return -1;
+    if (!done) {
+        /* The buffers belong to MPI now, for good. */
+        job->gathered = NULL;
+        return mi_fail(err, MI_MPI, 0,
+                       "the numbers of all ranks did not come within %d s",
+                       GATHERING);
+    }
+    return 0;
+}
+
+/* Serve until all ranks are here, then gather.  Runs once, at the beginning
+ * of MPI_Finalize, whoever calls that.
+ */
+static int wind_up(struct mi_job *job, struct mi_error *err)
+{
+    int rc;
+
+    if (mi_job_forked() || atomic_exchange(&job->finished, 1))
+        return 0;
+    if (job->node.mailbox)
+        mi_mailbox_detach(job->node.mailbox);
+    if (job->pump) {
+        mi_pump_wait(job->pump);
+        job->pumped = mi_pump_bytes(job->pump);
+        mi_pump_destroy(job->pump);
+        job->pump = NULL;
+    }
+    if (job->reader)
+        mi_reader_stop(job->reader);
+    rc = gather(job, err);
+    if (job->node.leaders)
+        rc |= mpimin_comm_free(job->mpi, &job->node.leaders, err);
+    return mpimin_comm_free(job->mpi, &job->comm, err) | rc;
+}
+
+static void on_finalize(void *arg)
+{
+    struct mi_job *job = arg;
+    struct mi_error err;
+
+    if (wind_up(job, &err) != 0)
+        mi_job_say(job, MI_FIRST_END, err.text);
+}
+
+int mi_job_finish(struct mi_job *job, struct mi_error *err)
+{
+    if (mi_job_forked())
+        return 0;
+    if (wind_up(job, err) != 0)
+        mi_job_say(job, MI_FIRST_END, err->text);
+    return job->ours ? mpimin_finalize(job->mpi, err) : 0;
+}
+
+const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i)
+{
+    return job->gathered && job->gathered[i].present ? &job->gathered[i]
+                                                     : NULL;
+}
+
+void mi_job_remove(struct mi_job *job)
+{
+    if (mi_job_forked() || !job->mirror)
+        return;
+    /* No reader and no pump may touch the mirror any more. */
+    mi_mailbox_set_stream(job->node.mailbox, MI_STREAM_GONE);
+    mi_mirror_remove(job->mirror);
+}
+
+void mi_job_abort(struct mi_job *job, int status)
+{
+    mi_job_remove(job);
+    mpimin_abort(job->mpi, status);
+}

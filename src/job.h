@@ -1,0 +1,143 @@
+/* A job: the ranks of MPI_COMM_WORLD, their node stores and pumps.
+ *
+ * Joins the floors below into what the importer needs: start (collective),
+ * ask (local), end (collective).  One per process.
+ */
+#ifndef MI_JOB_H
+#define MI_JOB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "clock.h"
+#include "error.h"
+#include "files.h"
+#include "format.h"
+#include "mpimin.h"
+
+struct mi_job;
+
+/* Strings are borrowed for the call of mi_job_start(); NULL is a default. */
+struct mi_job_config {
+    const char *mpi;    /* which library: mpimin_open() */
+    const char *libdir; /* where to look first for it */
+    const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
+    int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
+    int readers;        /* threads of root's pool; 0: 16 */
+    int direct;         /* every rank reads for itself: no stores, no pumps */
+    int grace;          /* milliseconds before a rank asks; 0: 2 */
+    int patience;       /* seconds before a rank gives up; 0: 60 */
+    int thread;         /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
+    int report;         /* gather the ranks' numbers at the end */
+    struct mi_bytecode rule;
+};
+
+/* What a rank has to say at the end; gathered as bytes, one machine. */
+struct mi_numbers {
+    uint64_t nanoseconds[MI_PHASES];
+    uint64_t counts[MI_PHASES];
+    uint64_t run;         /* of the program itself, nanoseconds */
+    uint64_t bytes_read;  /* from the tree, by this rank's reader */
+    uint64_t bytes_sent;  /* by root's pump, or received by a follower's */
+    uint64_t operations;  /* on the tree, by this rank's reader */
+    uint64_t avoided;     /* answered from the store instead */
+    uint64_t store_bytes; /* leaders: memory of the node store */
+    uint64_t mirror_bytes; /* leaders: objects in the mirror */
+    int32_t rank;
+    int32_t node; /* number of the node, from 0 */
+    int32_t present;
+    char host[68];
+};
+
+/* Initialise MPI unless that is done, form nodes, make the stores and start
+ * the pumps.  Collective over MPI_COMM_WORLD.  A store that cannot be made is
+ * not an error: that node loads directly, and there is a notice.
+ */
+int mi_job_start(struct mi_job **job, const struct mi_job_config *config,
+                 struct mi_error *err);
+
+int mi_job_rank(const struct mi_job *job);
+int mi_job_size(const struct mi_job *job);
+/* Does this rank read the tree (for others, or because nobody else does)? */
+int mi_job_source(const struct mi_job *job);
+/* Are questions answered here at all (0: load directly)? */
+int mi_job_stored(const struct mi_job *job);
+/* Is this the only rank? */
+struct mpimin *mi_job_mpi(struct mi_job *job);
+
+/* ---- questions (local, any thread) --------------------------------------------- */
+
+/* Answer a question from the store, from the tree (where this rank is the
+ * source), or by waiting for root.  'key' is absolute; 'extra' is "" or, for
+ * MI_CODE, the .pyc's path.  Returns 1 with *record, which lives as long as
+ * the process; 0 if nobody can answer, so that the caller has to read for
+ * himself; -1 on errors.  Phases IO and COMM are entered as needed.
+ */
+int mi_job_ask(struct mi_job *job, enum mi_query query, const char *key,
+               const char *extra, const struct mi_record **record,
+               struct mi_error *err);
+/* Only look into the store. */
+const struct mi_record *mi_job_find(const struct mi_job *job,
+                                    enum mi_query query, const char *key);
+/* Publish an answer made by this source: compiled code, or anything else that
+ * the others are to find.  1, 0, -1 as above.
+ */
+int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
+                   struct mi_error *err);
+/* Source: have the pool read ahead.  Elsewhere nothing happens. */
+int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
+                    const char *extra, struct mi_error *err);
+/* Where the mirror has the object of that record, in 'path' (PATH_MAX). */
+int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
+                    char *path);
+/* As mi_reader_compile(); 0 also where this rank is no source. */
+int mi_job_compile(struct mi_job *job, char *path);
+/* Count operations that stock Python would have made. */
+void mi_job_avoid(struct mi_job *job, unsigned operations);
+
+/* ---- collectives of the start-up and of the user -------------------------------- */
+
+/* Over a private copy of MPI_COMM_WORLD; main thread only. */
+int mi_job_barrier(struct mi_job *job, struct mi_error *err);
+int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
+                 struct mi_error *err);
+
+/* ---- messages ---------------------------------------------------------------------- */
+
+/* Take a line that the user should see into 'text'; 0 if there is none.  Each
+ * is said once per node.
+ */
+int mi_job_notice(struct mi_job *job, char *text, size_t size);
+/* Say something once per node ('first' is one of MI_FIRST_...). */
+void mi_job_say(struct mi_job *job, unsigned first, const char *text);
+/* Is this the first rank of its node with an uncaught exception? */
+int mi_job_first_crash(struct mi_job *job);
+
+/* ---- the end --------------------------------------------------------------------------- */
+
+/* The program begins now: the end of BOOT. */
+void mi_job_program(struct mi_job *job);
+/* The numbers of this rank so far. */
+void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers);
+
+/* Serve the others until everybody is here, gather the numbers, and finalise
+ * MPI if nobody has.  Collective; repeating it does no harm.  In a forked
+ * child nothing happens.
+ */
+int mi_job_finish(struct mi_job *job, struct mi_error *err);
+/* Numbers of rank i, gathered by mi_job_finish() on rank 0 (where 'report' was
+ * set), or NULL if it did not answer.
+ */
+const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i);
+
+/* Remove what this rank keeps in memory filesystems.  The store stays mapped
+ * and readable.  Local.
+ */
+void mi_job_remove(struct mi_job *job);
+/* End all ranks with that exit status.  Removes first. */
+_Noreturn void mi_job_abort(struct mi_job *job, int status);
+
+/* Is this a forked child of the process that started the job? */
+int mi_job_forked(void);
+
+#endif

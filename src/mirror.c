@@ -1,0 +1,219 @@
+#include "mirror.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "jobdir.h"
+
+#define TREE "tree"
+
+struct mi_mirror {
+    char top[PATH_MAX];
+    char root[PATH_MAX]; /* the tree below the job's directory */
+    struct mi_jobdir jobdir;
+    int removed;
+    pthread_mutex_t lock;
+    atomic_uint_fast64_t bytes;
+};
+
+int mi_mirror_create(struct mi_mirror **result, const char *top,
+                     struct mi_error *err)
+{
+    struct mi_mirror *mirror = calloc(1, sizeof(*mirror));
+
+    if (!mirror)
+        return mi_fail_errno(err, "mirror");
+    mirror->jobdir = (struct mi_jobdir)MI_JOBDIR_NONE;
+    pthread_mutex_init(&mirror->lock, NULL);
+    if (snprintf(mirror->top, sizeof(mirror->top), "%s", top) >=
+        (int)sizeof(mirror->top)) {
+        free(mirror);
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
+    }
+    *result = mirror;
+    return 0;
+}
+
+void mi_mirror_remove(struct mi_mirror *mirror)
+{
+    pthread_mutex_lock(&mirror->lock);
+    mirror->removed = 1;
+    mi_jobdir_clear(&mirror->jobdir);
+    pthread_mutex_unlock(&mirror->lock);
+}
+
+void mi_mirror_destroy(struct mi_mirror *mirror)
+{
+    if (!mirror)
+        return;
+    mi_mirror_remove(mirror);
+    pthread_mutex_destroy(&mirror->lock);
+    free(mirror);
+}
+
+const char *mi_mirror_root(const struct mi_mirror *mirror)
+{
+    return mirror->root;
+}
+
+uint64_t mi_mirror_bytes(const struct mi_mirror *mirror)
+{
+    return atomic_load(&mirror->bytes);
+}
+
+/* Make the job's directory, with a guard, for the first object. */
+static int start(struct mi_mirror *mirror, struct mi_error *err)
+{
+    struct mi_jobdir made;
+
+    if (mirror->removed)
+        return mi_fail(err, MI_ERRNO, ESHUTDOWN, "the job is over");
+    if (mirror->jobdir.dir >= 0)
+        return 0;
+    mi_jobdir_sweep(mirror->top);
+    if (mi_jobdir_create(&made, mirror->top, err) != 0)
+        return -1;
+    if (strlen(made.path) + sizeof("/" TREE) > sizeof(mirror->root)) {
+        mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", made.path);
+        goto out;
+    }
+    if (mkdirat(made.dir, TREE, 0700) != 0) {
+        mi_fail_errno(err, "cannot make %s/" TREE, made.path);
+        goto out;
+    }
+    if (mi_jobdir_guard(&made, err) != 0)
+        goto out;
+    mirror->jobdir = made;
+    strcpy(mirror->root, made.path);
+    strcat(mirror->root, "/" TREE);
+    return 0;
+out:
+    mi_jobdir_clear(&made);
+    return -1;
+}
+
+static void part_name(uint64_t id, char *name, size_t size)
+{
+    snprintf(name, size, "part-%" PRIu64, id);
+}
+
+static int begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
+                 mode_t mode, struct mi_part *part, struct mi_error *err)
+{
+    char name[40];
+    int file, rc;
+
+    part_name(id, name, sizeof(name));
+    file = openat(mirror->jobdir.dir, name,
+                  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                  (mode & 0500) | 0600);
+    if (file < 0)
+        return mi_fail_errno(err, "cannot create a file in %s",
+                             mirror->jobdir.path);
+    do {
+        rc = size ? posix_fallocate(file, 0, (off_t)size) : 0;
+    } while (rc == EINTR);
+    if (rc != 0) {
+        close(file);
+        unlinkat(mirror->jobdir.dir, name, 0);
+        return mi_fail(err, MI_ERRNO, rc,
+                       "cannot reserve %" PRIu64 " bytes in %s: %s", size,
+                       mirror->top, strerror(rc));
+    }
+    *part = (struct mi_part){.id = id, .size = size, .file = file};
+    return 0;
+}
+
+int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
+                    mode_t mode, struct mi_part *part, struct mi_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&mirror->lock);
+    rc = start(mirror, err);
+    pthread_mutex_unlock(&mirror->lock);
+    return rc == 0 ? begin(mirror, id, size, mode, part, err) : -1;
+}
+
+int mi_part_write(const struct mi_part *part, uint64_t offset,
+                  const void *data, size_t size, struct mi_error *err)
+{
+    const char *p = data;
+    ssize_t n;
+
+    while (size > 0) {
+        n = pwrite(part->file, p, size, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return mi_fail_errno(err, "cannot write to the mirror");
+        p += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Make the directories of 'path', relative to 'dir'. */
+static int make_parents(int dir, const char *path, struct mi_error *err)
+{
+    char copy[PATH_MAX];
+
+    strcpy(copy, path);
+    for (char *p = strchr(copy, '/'); p; p = strchr(p + 1, '/')) {
+        *p = '\0';
+        if (mkdirat(dir, copy, 0700) != 0 && errno != EEXIST)
+            return mi_fail_errno(err, "cannot make %s in the mirror", copy);
+        *p = '/';
+    }
+    return 0;
+}
+
+static int put_in_place(struct mi_mirror *mirror, const char *name,
+                        const char *path, struct mi_error *err)
+{
+    char place[PATH_MAX];
+
+    if (path[0] != '/' || strlen(path) + sizeof(TREE) > sizeof(place))
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
+    strcpy(place, TREE);
+    strcat(place, path);
+    if (make_parents(mirror->jobdir.dir, place, err) != 0)
+        return -1;
+    if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, place, 0) != 0 &&
+        errno != EEXIST)
+        return mi_fail_errno(err, "cannot mirror %s", path);
+    return 0;
+}
+
+int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
+                     const char *path, struct mi_error *err)
+{
+    char name[40];
+    int rc;
+
+    part_name(part->id, name, sizeof(name));
+    rc = put_in_place(mirror, name, path, err);
+    if (rc == 0)
+        atomic_fetch_add(&mirror->bytes, part->size);
+    mi_mirror_abandon(mirror, part);
+    return rc;
+}
+
+void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)
+{
+    char name[40];
+
+    part_name(part->id, name, sizeof(name));
+    unlinkat(mirror->jobdir.dir, name, 0);
+    close(part->file);
+    *part = (struct mi_part){.file = -1};
+}

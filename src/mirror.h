@@ -1,0 +1,57 @@
+/* The mirror: shared objects of the tree as files on the node, to dlopen.
+ *
+ * One directory tree per node that repeats the original paths, so that
+ * $ORIGIN in a search path keeps its meaning.  An object is filled in under a
+ * name of its own and then moved to its place whole.  Leader only; a mutex
+ * inside lets several threads of it work.
+ */
+#ifndef MI_MIRROR_H
+#define MI_MIRROR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+
+struct mi_mirror;
+
+/* An object that is being filled in. */
+struct mi_part {
+    uint64_t id;
+    uint64_t size; /* bytes */
+    int file;
+};
+
+/* Prepare; nothing is made in the directory 'top' before the first object. */
+int mi_mirror_create(struct mi_mirror **mirror, const char *top,
+                     struct mi_error *err);
+/* Remove the tree; objects that are loaded stay usable, and no more can be
+ * added.  Does nothing in a forked child.
+ */
+void mi_mirror_remove(struct mi_mirror *mirror);
+/* The same, and free.  NULL is allowed. */
+void mi_mirror_destroy(struct mi_mirror *mirror);
+
+/* Directory below which the original paths are repeated; "" until the first
+ * object.  Lives as long as the mirror.
+ */
+const char *mi_mirror_root(const struct mi_mirror *mirror);
+/* Bytes of all objects that are in place. */
+uint64_t mi_mirror_bytes(const struct mi_mirror *mirror);
+
+/* Begin object 'id' of 'size' bytes.  Its space is reserved: ENOSPC here. */
+int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
+                    mode_t mode, struct mi_part *part, struct mi_error *err);
+/* Write 'size' bytes at 'offset'. */
+int mi_part_write(const struct mi_part *part, uint64_t offset,
+                  const void *data, size_t size, struct mi_error *err);
+/* Move it to its place, that of the absolute path 'path', and close it.  An
+ * object that is there already stays.  'part' is cleared, whatever happens.
+ */
+int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
+                     const char *path, struct mi_error *err);
+/* Give it up. */
+void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part);
+
+#endif

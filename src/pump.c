@@ -1,0 +1,687 @@
+#include "pump.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "thread.h"
+
+#define TAG_ASK 1
+#define TAG_DONE 2
+#define WINDOW 8 /* frames under way at once */
+#define SENDS 16 /* asks under way at once */
+
+/* Sleeps between polls, microseconds: they double from the first to the last
+ * while nothing happens.
+ */
+#define SLEEP_FIRST 20
+#define SLEEP_WAITED 200 /* the last, while a rank of the node waits */
+#define SLEEP_IDLE 5000
+
+/* A frame under way from root. */
+struct sending {
+    struct mi_frame frame;
+    mpimin_request header, payload;
+    struct mi_object object; /* to be cleared when the payload is out */
+};
+
+/* An ask under way to root. */
+struct asking {
+    mpimin_request request;
+    unsigned char message[MI_ASK_MAX];
+};
+
+/* Hashes of the asks that have been forwarded: each goes out once. */
+struct asked {
+    uint64_t *hash; /* open addressing, 0 is free */
+    size_t slots, used;
+};
+
+struct mi_pump {
+    struct mi_pump_config config;
+    pthread_t thread;
+    atomic_uint_fast64_t bytes;
+    long sleep;
+    uint64_t sequence; /* of the next frame */
+    int ended;         /* END has been sent or received */
+    /* root */
+    struct sending window[WINDOW];
+    uint64_t sent;   /* bytes of the arena that are in frames */
+    uint64_t target; /* send up to here before looking again */
+    struct mi_object object;
+    uint64_t object_sent;
+    int full_sent;
+    int done; /* leaders that have detached */
+    /* followers */
+    struct mi_frame frame; /* being received, with its payload */
+    mpimin_request header, payload;
+    void *scratch; /* for payloads that cannot be stored */
+    void *room;
+    struct mi_part part;
+    int part_lost;
+    struct asking asks[SENDS];
+    struct asked asked;
+    mpimin_request detach;
+    int detach_sent;
+};
+
+/* ---- root: frames ------------------------------------------------------------ */
+
+static int test_sending(struct mi_pump *pump, struct sending *sending,
+                        int *busy, struct mi_error *err)
+{
+    struct mpimin *mpi = pump->config.mpi;
+    int header, payload;
+
+    if (!sending->header && !sending->payload)
+        return 0;
+    if (mpimin_test(mpi, &sending->header, &header, err) != 0 ||
+        mpimin_test(mpi, &sending->payload, &payload, err) != 0)
+        return -1;
+    if (!header || !payload)
+        return 0;
+    mi_object_clear(&sending->object);
+    *busy = 1;
+    return 0;
+}
+
+static struct sending *free_sending(struct mi_pump *pump)
+{
+    for (int i = 0; i < WINDOW; i++)
+        if (!pump->window[i].header && !pump->window[i].payload)
+            return &pump->window[i];
+    return NULL;
+}
+
+/* Broadcast one frame, its payload from 'payload'. */
+static int send_frame(struct mi_pump *pump, struct sending *sending,
+                      const struct mi_frame *frame, const void *payload,
+                      struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+
+    sending->frame = *frame;
+    sending->frame.sequence = pump->sequence++;
+    mi_frame_seal(&sending->frame);
+    if (mpimin_ibcast(c->mpi, &sending->frame, sizeof(sending->frame), 0,
+                      c->leaders, &sending->header, err) != 0)
+        return -1;
+    if (frame->size > 0 &&
+        mpimin_ibcast(c->mpi, (void *)(uintptr_t)payload, frame->size, 0,
+                      c->leaders, &sending->payload, err) != 0)
+        return -1;
+    atomic_fetch_add(&pump->bytes, sizeof(*frame) + frame->size);
+    return 0;
+}
+
+static int send_object(struct mi_pump *pump, struct sending *sending,
+                       struct mi_error *err)
+{
+    uint64_t left = pump->object.size - pump->object_sent;
+    struct mi_frame frame = {.type = MI_FRAME_OBJECT,
+                             .offset = pump->object_sent,
+                             .size = left < MI_FRAME_MAX ? left : MI_FRAME_MAX,
+                             .object = pump->object.id,
+                             .object_size = pump->object.size,
+                             .object_mode = pump->object.mode};
+    const char *bytes = pump->object.bytes;
+
+    if (send_frame(pump, sending, &frame, bytes + frame.offset, err) != 0)
+        return -1;
+    pump->object_sent += frame.size;
+    if (pump->object_sent == pump->object.size) {
+        sending->object = pump->object; /* unmapped once it is out */
+        pump->object = (struct mi_object){0};
+        pump->object_sent = 0;
+    }
+    return 0;
+}
+
+/* Bytes of whole records from 'sent' on, about MI_FRAME_MAX of them. */
+static uint64_t stretch(const struct mi_pump *pump)
+{
+    uint64_t end = pump->sent;
+
+    if (pump->target - pump->sent <= MI_FRAME_MAX)
+        return pump->target - pump->sent;
+    while (end < pump->target && end - pump->sent < MI_FRAME_MAX) {
+        const struct mi_record *record =
+            mi_store_bytes(pump->config.store, end);
+
+        end += mi_record_total(record->key_size, record->size);
+    }
+    return end - pump->sent;
+}
+
+/* Objects go before the records that name them: what was committed before
+ * 'target' was read has its objects in the queue.
+ */
+static int send_next(struct mi_pump *pump, struct sending *sending, int *busy,
+                     struct mi_error *err)
+{
+    struct mi_frame frame = {.type = MI_FRAME_RECORDS, .offset = pump->sent};
+
+    if (pump->sent == pump->target)
+        pump->target = mi_store_used(pump->config.store);
+    if (pump->object.id ||
+        mi_reader_object(pump->config.reader, &pump->object)) {
+        *busy = 1;
+        return send_object(pump, sending, err);
+    }
+    if (pump->sent < pump->target) {
+        *busy = 1;
+        frame.size = stretch(pump);
+        pump->sent += frame.size;
+        return send_frame(pump, sending, &frame,
+                          mi_store_bytes(pump->config.store, frame.offset),
+                          err);
+    }
+    if (!pump->full_sent &&
+        mi_mailbox_stream(pump->config.mailbox) == MI_STREAM_FULL) {
+        *busy = 1;
+        pump->full_sent = 1;
+        frame.type = MI_FRAME_FULL;
+        return send_frame(pump, sending, &frame, NULL, err);
+    }
+    return 0;
+}
+
+static int all_sent(const struct mi_pump *pump)
+{
+    return pump->sent == pump->target &&
+           pump->sent == mi_store_used(pump->config.store) && !pump->object.id;
+}
+
+/* Has every rank of every node detached, with nothing left to do? */
+static int all_done(const struct mi_pump *pump)
+{
+    const struct mi_pump_config *c = &pump->config;
+
+    return mi_mailbox_detached(c->mailbox) >= c->mates &&
+           (!c->leaders || pump->done == c->size - 1) &&
+           mi_reader_pending(c->reader) == 0;
+}
+
+static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    struct mi_frame end = {.type = MI_FRAME_END};
+    struct sending *sending;
+
+    for (int i = 0; i < WINDOW; i++)
+        if (test_sending(pump, &pump->window[i], busy, err) != 0)
+            return -1;
+    sending = free_sending(pump);
+    if (!sending)
+        return 0;
+    if (send_next(pump, sending, busy, err) != 0)
+        return -1;
+    if (*busy || !all_done(pump) || !all_sent(pump))
+        return 0;
+    pump->ended = 1;
+    return send_frame(pump, sending, &end, NULL, err);
+}
+
+/* Wait until the last frames are out. */
+static int flush(struct mi_pump *pump, struct mi_error *err)
+{
+    int done;
+
+    for (int i = 0; i < WINDOW; i++)
+        if (mpimin_wait(pump->config.mpi, &pump->window[i].header, -1, &done,
+                        err) != 0 ||
+            mpimin_wait(pump->config.mpi, &pump->window[i].payload, -1, &done,
+                        err) != 0)
+            return -1;
+    return 0;
+}
+
+/* ---- root: asks ----------------------------------------------------------------- */
+
+static int receive(struct mi_pump *pump, int tag, void *message, size_t room,
+                   size_t *size, int *got, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+    int source;
+
+    if (mpimin_iprobe(c->mpi, tag, c->leaders, got, &source, size, err) != 0)
+        return -1;
+    if (!*got)
+        return 0;
+    if (*size > room)
+        return mi_fail(err, MI_FORMAT, EBADMSG,
+                       "message of %zu bytes from leader %d", *size, source);
+    return mpimin_recv(c->mpi, message, *size, source, tag, c->leaders, err);
+}
+
+static int receive_asks(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+    int got;
+
+    for (;;) {
+        if (receive(pump, TAG_ASK, message, sizeof(message), &size, &got,
+                    err) != 0)
+            return -1;
+        if (!got)
+            break;
+        *busy = 1;
+        if (mi_reader_submit(pump->config.reader, message, size, err) != 0)
+            return -1;
+    }
+    if (receive(pump, TAG_DONE, message, sizeof(message), &size, &got, err) !=
+        0)
+        return -1;
+    pump->done += got;
+    *busy |= got;
+    return 0;
+}
+
+static int submit_asks(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+
+    while ((size = mi_mailbox_take(pump->config.mailbox, message)) > 0) {
+        *busy = 1;
+        if (mi_reader_submit(pump->config.reader, message, size, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* One round of root's pump. */
+static int serve(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    if (submit_asks(pump, busy, err) != 0)
+        return -1;
+    if (!pump->config.leaders) {
+        pump->ended = all_done(pump);
+        return 0;
+    }
+    if (receive_asks(pump, busy, err) != 0 ||
+        send_frames(pump, busy, err) != 0)
+        return -1;
+    return pump->ended ? flush(pump, err) : 0;
+}
+
+/* ---- followers: frames ------------------------------------------------------------ */
+
+static void say(struct mi_pump *pump, unsigned first, const char *what,
+                const struct mi_error *why)
+{
+    char text[1200];
+
+    snprintf(text, sizeof(text),
+             "%s: %s; what is missing on this node is read directly from the "
+             "filesystem (-T DIR chooses a larger memory filesystem)",
+             what, why->text);
+    pump->config.notice(pump->config.arg, first, text);
+}
+
+/* This node can hold no more; the stream is followed to its end all the
+ * same, because broadcasts are collective.
+ */
+static void stop_storing(struct mi_pump *pump, const struct mi_error *why)
+{
+    if (mi_mailbox_stream(pump->config.mailbox) != MI_STREAM_OPEN)
+        return;
+    mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
+    say(pump, MI_FIRST_DIRECT, "the node store is full", why);
+}
+
+static int use_scratch(struct mi_pump *pump, size_t size,
+                       struct mi_error *err)
+{
+    free(pump->scratch);
+    pump->scratch = malloc(size);
+    if (!pump->scratch)
+        return mi_fail_errno(err, "cannot receive %zu bytes", size);
+    pump->room = pump->scratch;
+    return 0;
+}
+
+static int room_for_records(struct mi_pump *pump, struct mi_error *err)
+{
+    struct mi_error why;
+
+    mi_error_clear(&why);
+    if (mi_mailbox_stream(pump->config.mailbox) == MI_STREAM_OPEN) {
+        if (mi_store_reserve(pump->config.store, pump->frame.size, &pump->room,
+                             &why) == 0)
+            return 0;
+        stop_storing(pump, &why);
+    }
+    return use_scratch(pump, pump->frame.size, err);
+}
+
+static void lose_part(struct mi_pump *pump, const struct mi_error *why)
+{
+    pump->part_lost = 1;
+    if (pump->part.file >= 0)
+        mi_mirror_abandon(pump->config.mirror, &pump->part);
+    say(pump, MI_FIRST_MIRROR, "an object is not mirrored", why);
+}
+
+static int room_for_piece(struct mi_pump *pump, struct mi_error *err)
+{
+    const struct mi_frame *frame = &pump->frame;
+    struct mi_error why;
+
+    if (frame->offset == 0) {
+        pump->part_lost = pump->config.mirror == NULL;
+        if (!pump->part_lost &&
+            mi_mirror_begin(pump->config.mirror, frame->object,
+                            frame->object_size, (mode_t)frame->object_mode,
+                            &pump->part, &why) != 0)
+            lose_part(pump, &why);
+    }
+    return use_scratch(pump, frame->size, err);
+}
+
+/* A whole header has come: make room for what follows and receive that. */
+static int begin_payload(struct mi_pump *pump, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+    uint64_t used = mi_store_used(c->store);
+    int rc;
+
+    if (mi_mailbox_stream(c->mailbox) != MI_STREAM_OPEN)
+        used = pump->frame.offset; /* nothing is appended any more */
+    if (mi_frame_check(&pump->frame, pump->sequence, used, err) != 0)
+        return -1;
+    pump->sequence++;
+    atomic_fetch_add(&pump->bytes, sizeof(pump->frame) + pump->frame.size);
+    if (pump->frame.size == 0)
+        return 0;
+    rc = pump->frame.type == MI_FRAME_OBJECT ? room_for_piece(pump, err)
+                                             : room_for_records(pump, err);
+    if (rc != 0)
+        return -1;
+    return mpimin_ibcast(c->mpi, pump->room, pump->frame.size, 0, c->leaders,
+                         &pump->payload, err);
+}
+
+/* Called for each record before it is published. */
+static void place_object(void *arg, const struct mi_record *record)
+{
+    struct mi_pump *pump = arg;
+    struct mi_error why;
+
+    if (record->kind != MI_KIND_MIRROR || pump->part.file < 0 ||
+        pump->part.id != record->object)
+        return;
+    if (mi_mirror_finish(pump->config.mirror, &pump->part,
+                         mi_record_key(record), &why) != 0)
+        say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
+    mi_mailbox_set_mirror(pump->config.mailbox,
+                          mi_mirror_root(pump->config.mirror));
+}
+
+static void take_piece(struct mi_pump *pump)
+{
+    struct mi_error why;
+
+    if (pump->part_lost)
+        return;
+    if (mi_part_write(&pump->part, pump->frame.offset, pump->room,
+                      pump->frame.size, &why) != 0)
+        lose_part(pump, &why);
+}
+
+static int take_records(struct mi_pump *pump, struct mi_error *err)
+{
+    if (pump->room == pump->scratch)
+        return 0;
+    if (mi_store_commit(pump->config.store, pump->frame.size, place_object,
+                        pump, err) != 0) {
+        if (err->domain == MI_FORMAT)
+            return -1;
+        stop_storing(pump, err);
+    }
+    mi_mailbox_grown(pump->config.mailbox);
+    return 0;
+}
+
+/* A frame is complete. */
+static int take_frame(struct mi_pump *pump, struct mi_error *err)
+{
+    int rc = 0;
+
+    switch (pump->frame.type) {
+    case MI_FRAME_RECORDS:
+        rc = take_records(pump, err);
+        break;
+    case MI_FRAME_OBJECT:
+        take_piece(pump);
+        break;
+    case MI_FRAME_FULL:
+        mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
+        break;
+    default:
+        pump->ended = 1;
+    }
+    pump->room = NULL;
+    return rc;
+}
+
+static int expect_frame(struct mi_pump *pump, struct mi_error *err)
+{
+    return mpimin_ibcast(pump->config.mpi, &pump->frame, sizeof(pump->frame),
+                         0, pump->config.leaders, &pump->header, err);
+}
+
+/* Receive as much as is there. */
+static int receive_frames(struct mi_pump *pump, int *busy,
+                          struct mi_error *err)
+{
+    struct mpimin *mpi = pump->config.mpi;
+    int done;
+
+    while (!pump->ended) {
+        if (pump->header) {
+            if (mpimin_test(mpi, &pump->header, &done, err) != 0)
+                return -1;
+            if (!done)
+                return 0;
+            *busy = 1;
+            if (begin_payload(pump, err) != 0)
+                return -1;
+        }
+        if (mpimin_test(mpi, &pump->payload, &done, err) != 0)
+            return -1;
+        if (!done)
+            return 0;
+        *busy = 1;
+        if (take_frame(pump, err) != 0)
+            return -1;
+        if (!pump->ended && expect_frame(pump, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- followers: asks ---------------------------------------------------------------- */
+
+/* Note 'hash' as asked; 1 if it was already. */
+static int asked_before(struct asked *asked, uint64_t hash)
+{
+    struct asked bigger = {.slots = asked->slots ? asked->slots * 2 : 256};
+    size_t i;
+
+    hash = hash ? hash : 1;
+    if (2 * asked->used >= asked->slots) {
+        bigger.hash = calloc(bigger.slots, sizeof(*bigger.hash));
+        if (!bigger.hash)
+            return 0; /* asked twice does no harm */
+        for (size_t n = 0; n < asked->slots; n++)
+            if (asked->hash[n])
+                asked_before(&bigger, asked->hash[n]);
+        free(asked->hash);
+        *asked = bigger;
+    }
+    for (i = hash % asked->slots; asked->hash[i]; i = (i + 1) % asked->slots)
+        if (asked->hash[i] == hash)
+            return 1;
+    asked->hash[i] = hash;
+    asked->used++;
+    return 0;
+}
+
+static struct asking *free_asking(struct mi_pump *pump, struct mi_error *err,
+                                  int *rc)
+{
+    int done;
+
+    for (int i = 0; i < SENDS; i++) {
+        if (mpimin_test(pump->config.mpi, &pump->asks[i].request, &done,
+                        err) != 0) {
+            *rc = -1;
+            return NULL;
+        }
+        if (done)
+            return &pump->asks[i];
+    }
+    return NULL;
+}
+
+static int forward_asks(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+    struct asking *asking;
+    size_t size;
+    int rc = 0;
+
+    while ((asking = free_asking(pump, err, &rc)) != NULL) {
+        size = mi_mailbox_take(c->mailbox, asking->message);
+        if (size == 0)
+            return 0;
+        *busy = 1;
+        if (asked_before(&pump->asked, mi_hash(3, asking->message, size)))
+            continue;
+        if (mpimin_isend(c->mpi, asking->message, size, 0, TAG_ASK, c->leaders,
+                         &asking->request, err) != 0)
+            return -1;
+    }
+    return rc;
+}
+
+static int say_detached(struct mi_pump *pump, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+
+    if (pump->detach_sent || mi_mailbox_detached(c->mailbox) < c->mates)
+        return 0;
+    pump->detach_sent = 1;
+    return mpimin_isend(c->mpi, &pump->detach_sent, sizeof(int), 0, TAG_DONE,
+                        c->leaders, &pump->detach, err);
+}
+
+/* One round of a follower's pump. */
+static int follow(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    int done;
+
+    if (receive_frames(pump, busy, err) != 0 ||
+        forward_asks(pump, busy, err) != 0 || say_detached(pump, err) != 0)
+        return -1;
+    if (!pump->ended)
+        return 0;
+    for (int i = 0; i < SENDS; i++)
+        if (mpimin_wait(pump->config.mpi, &pump->asks[i].request, -1, &done,
+                        err) != 0)
+            return -1;
+    return mpimin_wait(pump->config.mpi, &pump->detach, -1, &done, err);
+}
+
+/* ---- the thread ------------------------------------------------------------------------ */
+
+static void rest(struct mi_pump *pump, int busy, uint32_t seen)
+{
+    long longest = mi_mailbox_waiters(pump->config.mailbox) > 0 ? SLEEP_WAITED
+                                                                : SLEEP_IDLE;
+
+    if (busy) {
+        pump->sleep = SLEEP_FIRST;
+        return;
+    }
+    if (!pump->config.leaders) {
+        mi_mailbox_sleep(pump->config.mailbox, seen, -1);
+        return;
+    }
+    pump->sleep = pump->sleep < longest ? pump->sleep : longest;
+    mi_mailbox_sleep(pump->config.mailbox, seen, pump->sleep);
+    pump->sleep *= 2;
+}
+
+static void *run(void *arg)
+{
+    struct mi_pump *pump = arg;
+    struct mi_error err;
+    uint32_t seen;
+    int busy, rc = 0;
+
+    mi_error_clear(&err);
+    pump->sleep = SLEEP_FIRST;
+    if (!pump->config.reader)
+        rc = expect_frame(pump, &err);
+    while (rc == 0 && !pump->ended) {
+        seen = mi_mailbox_kicks(pump->config.mailbox);
+        busy = 0;
+        rc = pump->config.reader ? serve(pump, &busy, &err)
+                                 : follow(pump, &busy, &err);
+        if (rc == 0 && !pump->ended)
+            rest(pump, busy, seen);
+    }
+    if (rc != 0)
+        say(pump, MI_FIRST_DIRECT, "the stream of modules has broken", &err);
+    mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_GONE);
+    return NULL;
+}
+
+int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
+                  struct mi_error *err)
+{
+    struct mi_pump *pump = calloc(1, sizeof(*pump));
+
+    if (!pump)
+        return mi_fail_errno(err, "pump");
+    pump->config = *config;
+    pump->part.file = -1;
+    if (mi_thread_start(&pump->thread, "mpiimport-pump", run, pump, err) !=
+        0) {
+        free(pump);
+        return -1;
+    }
+    *result = pump;
+    return 0;
+}
+
+void mi_pump_wait(struct mi_pump *pump)
+{
+    mi_mailbox_kick(pump->config.mailbox);
+    pthread_join(pump->thread, NULL);
+}
+
+void mi_pump_destroy(struct mi_pump *pump)
+{
+    if (!pump)
+        return;
+    if (pump->part.file >= 0)
+        mi_mirror_abandon(pump->config.mirror, &pump->part);
+    for (int i = 0; i < WINDOW; i++)
+        mi_object_clear(&pump->window[i].object);
+    mi_object_clear(&pump->object);
+    free(pump->asked.hash);
+    free(pump->scratch);
+    free(pump);
+}
+
+uint64_t mi_pump_bytes(const struct mi_pump *pump)
+{
+    return atomic_load(&pump->bytes);
+}

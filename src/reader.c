@@ -1,0 +1,684 @@
+#include "reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "elf.h"
+#include "thread.h"
+
+#define CHUNK (256u << 10) /* bytes copied at a time into the mirror */
+
+/* An ask that waits for a thread, or a source that waits to be compiled. */
+struct item {
+    struct item *next;
+    size_t size;
+    unsigned char message[]; /* mi_ask_pack, or a terminated path */
+};
+
+struct queue {
+    struct item *head, **tail;
+};
+
+/* A question that a thread is answering; on that thread's stack. */
+struct flight {
+    struct flight *next;
+    enum mi_query query;
+    const char *key;
+};
+
+struct object_item {
+    struct object_item *next;
+    struct mi_object object;
+};
+
+struct mi_reader {
+    struct mi_reader_config config;
+    struct mi_traffic traffic;
+    pthread_mutex_t lock; /* of all below but 'mirroring' */
+    pthread_cond_t landed; /* a flight has ended */
+    pthread_cond_t asked;
+    pthread_cond_t compile;
+    struct flight *flights;
+    struct queue asks, sources;
+    int pending;
+    int stopped;
+    struct object_item *objects, **last_object;
+    uint64_t object_id;
+    pthread_mutex_t mirroring; /* one closure at a time */
+    int threads;
+    pthread_t thread[];
+};
+
+/* ---- queues ---------------------------------------------------------------- */
+
+static void queue_init(struct queue *queue)
+{
+    queue->head = NULL;
+    queue->tail = &queue->head;
+}
+
+static int queue_put(struct queue *queue, const void *message, size_t size)
+{
+    struct item *item = malloc(sizeof(*item) + size + 1);
+
+    if (!item)
+        return -1;
+    item->next = NULL;
+    item->size = size;
+    memcpy(item->message, message, size);
+    item->message[size] = '\0';
+    *queue->tail = item;
+    queue->tail = &item->next;
+    return 0;
+}
+
+static struct item *queue_take(struct queue *queue)
+{
+    struct item *item = queue->head;
+
+    if (!item)
+        return NULL;
+    queue->head = item->next;
+    if (!queue->head)
+        queue->tail = &queue->head;
+    return item;
+}
+
+static void queue_clear(struct queue *queue)
+{
+    struct item *item;
+
+    while ((item = queue_take(queue)) != NULL)
+        free(item);
+}
+
+/* ---- publishing ------------------------------------------------------------ */
+
+/* Nothing more can be stored: from now on everybody reads for himself. */
+static void declare_full(struct mi_reader *reader, const struct mi_error *why)
+{
+    char text[1200];
+
+    if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
+        return;
+    mi_mailbox_set_stream(reader->config.mailbox, MI_STREAM_FULL);
+    mi_mailbox_kick(reader->config.mailbox);
+    snprintf(text, sizeof(text),
+             "%s; every rank reads what is not stored yet directly from the "
+             "filesystem (-T DIR chooses a larger memory filesystem)",
+             why->text);
+    reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
+}
+
+int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
+                      const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_error why;
+
+    mi_error_clear(&why);
+    if (mi_store_append(reader->config.store, entry, record, &why) != 0) {
+        if (why.code == ENAMETOOLONG) {
+            *err = why;
+            return -1;
+        }
+        declare_full(reader, &why);
+        return 0;
+    }
+    mi_mailbox_grown(reader->config.mailbox);
+    if (reader->config.stream)
+        mi_mailbox_kick(reader->config.mailbox);
+    return 1;
+}
+
+/* ---- mirroring --------------------------------------------------------------- */
+
+static int copy_file(struct mi_reader *reader, int file,
+                     const struct mi_part *part, struct mi_error *err)
+{
+    uint64_t offset = 0;
+    int rc = 0;
+    ssize_t n;
+    char *chunk = malloc(CHUNK);
+
+    if (!chunk)
+        return mi_fail_errno(err, "mirror");
+    while (rc == 0 && offset < part->size) {
+        n = pread(file, chunk, CHUNK, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            rc = mi_fail_errno(err, "cannot read");
+        else if (n == 0)
+            rc = mi_fail(err, MI_ERRNO, EIO, "became shorter while read");
+        else
+            rc = mi_part_write(part, offset, chunk, (size_t)n, err);
+        offset += n > 0 ? (uint64_t)n : 0;
+    }
+    free(chunk);
+    atomic_fetch_add(&reader->traffic.bytes, offset);
+    return rc;
+}
+
+static int keep_object(struct mi_reader *reader, const struct mi_part *part,
+                       uint32_t mode, void *bytes, struct mi_error *err)
+{
+    struct object_item *item = malloc(sizeof(*item));
+
+    if (!item)
+        return mi_fail_errno(err, "mirror");
+    item->next = NULL;
+    item->object = (struct mi_object){
+        .id = part->id, .size = part->size, .mode = mode, .bytes = bytes};
+    pthread_mutex_lock(&reader->lock);
+    *reader->last_object = item;
+    reader->last_object = &item->next;
+    pthread_mutex_unlock(&reader->lock);
+    return 0;
+}
+
+int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
+{
+    struct object_item *item;
+
+    pthread_mutex_lock(&reader->lock);
+    item = reader->objects;
+    if (item) {
+        reader->objects = item->next;
+        if (!item->next)
+            reader->last_object = &reader->objects;
+        *object = item->object;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    free(item);
+    return item != NULL;
+}
+
+void mi_object_clear(struct mi_object *object)
+{
+    if (object->bytes)
+        munmap(object->bytes, object->size);
+    *object = (struct mi_object){0};
+}
+
+static int answer_read(struct mi_reader *reader, enum mi_query query,
+                       const char *key, const char *extra,
+                       const struct mi_record **record, struct mi_error *err);
+static int mirror_object(struct mi_reader *reader, const char *path,
+                         const struct mi_record **record,
+                         struct mi_error *err);
+
+/* The directory part of an absolute path, without a trailing slash. */
+static void directory_of(const char *path, char *directory)
+{
+    const char *slash = strrchr(path, '/');
+    size_t size = (size_t)(slash - path);
+
+    memcpy(directory, path, size);
+    directory[size] = '\0';
+    if (size == 0)
+        strcpy(directory, "/");
+}
+
+/* Is 'name' in 'directory' of the tree?  Then mirror it.  1, 0 or -1. */
+static int mirror_from(struct mi_reader *reader, const char *directory,
+                       const char *name, struct mi_error *err)
+{
+    const struct mi_record *list, *record;
+    char path[PATH_MAX];
+    int rc;
+
+    rc = answer_read(reader, MI_LIST, directory, "", &list, err);
+    if (rc <= 0)
+        return rc;
+    if (mi_entries_type(list, name) != 'f')
+        return 0;
+    if (snprintf(path, sizeof(path), "%s/%s", directory, name) >=
+        (int)sizeof(path))
+        return 0;
+    return mirror_object(reader, path, &record, err);
+}
+
+/* Mirror what an object needs from directories relative to its own.  What is
+ * not found there is the system's, or the linker's to complain about.
+ */
+static int mirror_needed(struct mi_reader *reader, const char *path,
+                         const struct mi_elf *elf, struct mi_error *err)
+{
+    char own[PATH_MAX], directory[PATH_MAX];
+    const char *cursor, *entry;
+    size_t length;
+    int rc;
+
+    directory_of(path, own);
+    for (size_t i = 0; i < elf->needed_count; i++) {
+        if (strchr(elf->needed[i], '/'))
+            continue;
+        cursor = mi_elf_search(elf);
+        while ((entry = mi_elf_path_next(&cursor, &length)) != NULL) {
+            if (mi_elf_origin(entry, length, own, directory,
+                              sizeof(directory)) != 1)
+                continue;
+            rc = mirror_from(reader, directory, elf->needed[i], err);
+            if (rc < 0)
+                return -1;
+            if (rc == 1)
+                break;
+        }
+    }
+    return 0;
+}
+
+/* Publish that 'path' has to be loaded directly. */
+static int refuse_object(struct mi_reader *reader, const char *path, int code,
+                         const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_entry entry = {.query = MI_MIRROR,
+                             .kind = MI_KIND_ABSENT,
+                             .code = code,
+                             .key = path,
+                             .key_size = strlen(path)};
+
+    return mi_reader_publish(reader, &entry, record, err);
+}
+
+/* The object is in 'part': keep its bytes for the stream, see to what it
+ * needs, and move it to its place.  Fails without publishing anything.
+ */
+static int settle_object(struct mi_reader *reader, const char *path,
+                         uint32_t mode, struct mi_part *part,
+                         struct mi_error *err)
+{
+    struct mi_elf elf = {0};
+    int rc = -1, kept = 0;
+    void *bytes = mmap(NULL, part->size, PROT_READ, MAP_SHARED, part->file, 0);
+
+    if (bytes == MAP_FAILED)
+        return mi_fail_errno(err, "cannot map the mirror's copy");
+    if (mi_elf_parse(bytes, part->size, &elf, err) != 0 ||
+        mirror_needed(reader, path, &elf, err) != 0)
+        goto out;
+    if (reader->config.stream) {
+        if (keep_object(reader, part, mode, bytes, err) != 0)
+            goto out;
+        kept = 1;
+    }
+    rc = mi_mirror_finish(reader->config.mirror, part, path, err);
+out:
+    mi_elf_clear(&elf);
+    if (!kept)
+        munmap(bytes, part->size);
+    return rc;
+}
+
+static int fill_object(struct mi_reader *reader, const char *path, int file,
+                       const struct stat *status, uint64_t id,
+                       struct mi_error *err)
+{
+    struct mi_part part;
+    int rc;
+
+    if (mi_mirror_begin(reader->config.mirror, id, (uint64_t)status->st_size,
+                        status->st_mode, &part, err) != 0)
+        return -1;
+    mi_mailbox_set_mirror(reader->config.mailbox,
+                          mi_mirror_root(reader->config.mirror));
+    rc = copy_file(reader, file, &part, err);
+    if (rc == 0)
+        rc = settle_object(reader, path, (uint32_t)status->st_mode, &part,
+                           err);
+    if (part.file >= 0)
+        mi_mirror_abandon(reader->config.mirror, &part);
+    return rc;
+}
+
+static void say_refused(struct mi_reader *reader, const char *path,
+                        const struct mi_error *why)
+{
+    char text[PATH_MAX + 1200];
+
+    /* A damaged object is the importing rank's to report, as ImportError. */
+    if (why->domain == MI_FORMAT)
+        return;
+    snprintf(text, sizeof(text),
+             "%s is not mirrored: %s; it is loaded directly from the "
+             "filesystem (-T DIR chooses a larger memory filesystem)",
+             path, why->text);
+    reader->config.notice(reader->config.arg, MI_FIRST_MIRROR, text);
+}
+
+/* Put one object and what it needs into the mirror, and publish it.  The
+ * caller holds 'mirroring'.  1, 0 or -1 as mi_reader_answer().
+ */
+static int mirror_object(struct mi_reader *reader, const char *path,
+                         const struct mi_record **record,
+                         struct mi_error *err)
+{
+    struct mi_entry entry = {.query = MI_MIRROR,
+                             .kind = MI_KIND_MIRROR,
+                             .key = path,
+                             .key_size = strlen(path)};
+    struct stat status;
+    struct mi_error why;
+    int file, rc;
+
+    *record = mi_store_find(reader->config.store, MI_MIRROR, path,
+                            entry.key_size);
+    if (*record)
+        return 1;
+    atomic_fetch_add(&reader->traffic.operations, 1);
+    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0)
+        return refuse_object(reader, path, errno, record, err);
+    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size == 0) {
+        close(file);
+        return refuse_object(reader, path, EINVAL, record, err);
+    }
+    entry.object = ++reader->object_id;
+    mi_error_clear(&why);
+    rc = fill_object(reader, path, file, &status, entry.object, &why);
+    close(file);
+    if (rc != 0) {
+        say_refused(reader, path, &why);
+        return refuse_object(reader, path, MI_MIRROR_REFUSED, record, err);
+    }
+    entry.device = (uint64_t)status.st_dev;
+    entry.inode = (uint64_t)status.st_ino;
+    entry.file_size = (uint64_t)status.st_size;
+    entry.mode = (uint32_t)status.st_mode;
+    return mi_reader_publish(reader, &entry, record, err);
+}
+
+static int answer_mirror(struct mi_reader *reader, const char *path,
+                         const struct mi_record **record,
+                         struct mi_error *err)
+{
+    int rc;
+
+    if (!reader->config.mirror || path[0] != '/')
+        return refuse_object(reader, path, MI_MIRROR_REFUSED, record, err);
+    pthread_mutex_lock(&reader->mirroring);
+    rc = mirror_object(reader, path, record, err);
+    pthread_mutex_unlock(&reader->mirroring);
+    return rc;
+}
+
+/* ---- answering ----------------------------------------------------------------- */
+
+static int read_answer(struct mi_reader *reader, enum mi_query query,
+                       const char *key, const char *extra,
+                       struct mi_answer *answer, struct mi_error *err)
+{
+    struct mi_traffic *traffic = &reader->traffic;
+
+    switch (query) {
+    case MI_LIST:
+        return mi_files_list(traffic, key, answer, err);
+    case MI_STAT:
+        return mi_files_stat(traffic, key, answer, err);
+    case MI_READ:
+        return mi_files_read(traffic, key, answer, err);
+    case MI_CODE:
+        return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
+                             err);
+    case MI_MIRROR:
+    default:
+        return mi_fail(err, MI_FORMAT, EINVAL, "question %d", (int)query);
+    }
+}
+
+static int answer_read(struct mi_reader *reader, enum mi_query query,
+                       const char *key, const char *extra,
+                       const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_answer answer;
+    int rc;
+
+    *record = mi_store_find(reader->config.store, query, key, strlen(key));
+    if (*record)
+        return 1;
+    if (read_answer(reader, query, key, extra, &answer, err) != 0)
+        return -1;
+    rc = mi_reader_publish(reader, &answer.entry, record, err);
+    mi_answer_clear(&answer);
+    return rc;
+}
+
+/* Register a question as being answered.  0 if another thread is at it. */
+static int take_off(struct mi_reader *reader, struct flight *flight)
+{
+    for (struct flight *f = reader->flights; f; f = f->next)
+        if (f->query == flight->query && strcmp(f->key, flight->key) == 0)
+            return 0;
+    flight->next = reader->flights;
+    reader->flights = flight;
+    return 1;
+}
+
+static void land(struct mi_reader *reader, struct flight *flight)
+{
+    struct flight **f = &reader->flights;
+
+    while (*f != flight)
+        f = &(*f)->next;
+    *f = flight->next;
+    pthread_cond_broadcast(&reader->landed);
+}
+
+int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
+                     const char *key, const char *extra,
+                     const struct mi_record **record, struct mi_error *err)
+{
+    struct flight flight = {.query = query, .key = key};
+    int rc;
+
+    pthread_mutex_lock(&reader->lock);
+    while (!take_off(reader, &flight))
+        pthread_cond_wait(&reader->landed, &reader->lock);
+    pthread_mutex_unlock(&reader->lock);
+
+    *record = mi_store_find(reader->config.store, query, key, strlen(key));
+    if (*record)
+        rc = 1;
+    else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
+        rc = 0;
+    else if (query == MI_MIRROR)
+        rc = answer_mirror(reader, key, record, err);
+    else
+        rc = answer_read(reader, query, key, extra, record, err);
+
+    pthread_mutex_lock(&reader->lock);
+    land(reader, &flight);
+    pthread_mutex_unlock(&reader->lock);
+    return rc;
+}
+
+/* ---- the pool --------------------------------------------------------------------- */
+
+static void ask_compile(struct mi_reader *reader, const char *path)
+{
+    pthread_mutex_lock(&reader->lock);
+    if (queue_put(&reader->sources, path, strlen(path)) == 0)
+        pthread_cond_signal(&reader->compile);
+    pthread_mutex_unlock(&reader->lock);
+}
+
+static void answer_ask(struct mi_reader *reader, const struct item *item)
+{
+    char key_text[PATH_MAX], extra_text[PATH_MAX];
+    const char *key, *extra;
+    size_t key_size, extra_size;
+    enum mi_query query;
+    const struct mi_record *record;
+    struct mi_error err;
+    int rc;
+
+    if (mi_ask_unpack(item->message, item->size, &query, &key, &key_size,
+                      &extra, &extra_size, &err) != 0)
+        return; /* mi_reader_submit() has checked it */
+    memcpy(key_text, key, key_size);
+    key_text[key_size] = '\0';
+    memcpy(extra_text, extra, extra_size);
+    extra_text[extra_size] = '\0';
+    rc = mi_reader_answer(reader, query, key_text, extra_text, &record, &err);
+    if (rc < 0)
+        reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
+    else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
+             record->code == MI_CODE_PENDING)
+        ask_compile(reader, key_text);
+}
+
+static void *pool_thread(void *arg)
+{
+    struct mi_reader *reader = arg;
+    struct item *item;
+
+    pthread_mutex_lock(&reader->lock);
+    while (!reader->stopped) {
+        item = queue_take(&reader->asks);
+        if (!item) {
+            pthread_cond_wait(&reader->asked, &reader->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&reader->lock);
+        answer_ask(reader, item);
+        free(item);
+        pthread_mutex_lock(&reader->lock);
+        reader->pending--;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    return NULL;
+}
+
+/* Start the pool with the first ask: most jobs need no more than root. */
+static int start_pool(struct mi_reader *reader, struct mi_error *err)
+{
+    while (reader->threads < reader->config.threads &&
+           mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
+                           pool_thread, reader, err) == 0)
+        reader->threads++;
+    return reader->threads > 0 ? 0 : -1;
+}
+
+static int submit_locked(struct mi_reader *reader, const void *message,
+                         size_t size, struct mi_error *err)
+{
+    if (reader->threads == 0 && start_pool(reader, err) != 0)
+        return -1;
+    if (queue_put(&reader->asks, message, size) != 0)
+        return mi_fail_errno(err, "reader");
+    reader->pending++;
+    pthread_cond_signal(&reader->asked);
+    return 0;
+}
+
+int mi_reader_submit(struct mi_reader *reader, const void *message,
+                     size_t size, struct mi_error *err)
+{
+    const char *key, *extra;
+    size_t key_size, extra_size;
+    enum mi_query query;
+    const struct mi_record *record;
+    int rc;
+
+    if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
+                      &extra_size, err) != 0)
+        return -1;
+    record = mi_store_find(reader->config.store, query, key, key_size);
+    if (record && record->code != MI_CODE_PENDING)
+        return 0;
+    pthread_mutex_lock(&reader->lock);
+    rc = submit_locked(reader, message, size, err);
+    pthread_mutex_unlock(&reader->lock);
+    return rc;
+}
+
+int mi_reader_pending(struct mi_reader *reader)
+{
+    int pending;
+
+    pthread_mutex_lock(&reader->lock);
+    pending = reader->pending;
+    pthread_mutex_unlock(&reader->lock);
+    return pending;
+}
+
+int mi_reader_compile(struct mi_reader *reader, char *path)
+{
+    struct item *item;
+
+    pthread_mutex_lock(&reader->lock);
+    while ((item = queue_take(&reader->sources)) == NULL && !reader->stopped)
+        pthread_cond_wait(&reader->compile, &reader->lock);
+    pthread_mutex_unlock(&reader->lock);
+    if (!item)
+        return 0;
+    memcpy(path, item->message, item->size + 1);
+    free(item);
+    return 1;
+}
+
+void mi_reader_stop(struct mi_reader *reader)
+{
+    pthread_mutex_lock(&reader->lock);
+    reader->stopped = 1;
+    pthread_cond_broadcast(&reader->compile);
+    pthread_cond_broadcast(&reader->asked);
+    pthread_mutex_unlock(&reader->lock);
+}
+
+const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
+{
+    return &reader->traffic;
+}
+
+int mi_reader_create(struct mi_reader **result,
+                     const struct mi_reader_config *config,
+                     struct mi_error *err)
+{
+    struct mi_reader *reader =
+        calloc(1, sizeof(*reader) +
+                      sizeof(pthread_t) * (size_t)config->threads);
+
+    if (!reader)
+        return mi_fail_errno(err, "reader");
+    reader->config = *config;
+    pthread_mutex_init(&reader->lock, NULL);
+    pthread_mutex_init(&reader->mirroring, NULL);
+    pthread_cond_init(&reader->landed, NULL);
+    pthread_cond_init(&reader->asked, NULL);
+    pthread_cond_init(&reader->compile, NULL);
+    queue_init(&reader->asks);
+    queue_init(&reader->sources);
+    reader->last_object = &reader->objects;
+    *result = reader;
+    return 0;
+}
+
+void mi_reader_destroy(struct mi_reader *reader)
+{
+    struct mi_object object;
+
+    if (!reader)
+        return;
+    mi_reader_stop(reader);
+    for (int i = 0; i < reader->threads; i++)
+        pthread_join(reader->thread[i], NULL);
+    while (mi_reader_object(reader, &object))
+        mi_object_clear(&object);
+    queue_clear(&reader->asks);
+    queue_clear(&reader->sources);
+    pthread_cond_destroy(&reader->compile);
+    pthread_cond_destroy(&reader->asked);
+    pthread_cond_destroy(&reader->landed);
+    pthread_mutex_destroy(&reader->mirroring);
+    pthread_mutex_destroy(&reader->lock);
+    free(reader);
+}

@@ -1,0 +1,80 @@
+/* Reader: answers questions from the shared tree and publishes the answers.
+ *
+ * Lives where the tree is read: on root (or, without MPI_THREAD_MULTIPLE, on
+ * each leader for its node).  A thread that imports gets its answers inline;
+ * what other ranks ask goes to a pool of threads.  Nothing is read twice: who
+ * asks for what somebody is reading already waits for that.
+ */
+#ifndef MI_READER_H
+#define MI_READER_H
+
+#include <stddef.h>
+
+#include "error.h"
+#include "files.h"
+#include "mailbox.h"
+#include "mirror.h"
+#include "store.h"
+
+struct mi_reader;
+
+/* All handles are borrowed and outlive the reader. */
+struct mi_reader_config {
+    struct mi_store *store;
+    struct mi_mailbox *mailbox;
+    struct mi_mirror *mirror; /* NULL: objects are not mirrored */
+    struct mi_bytecode rule;
+    int threads; /* of the pool; 0: nobody else will ask */
+    int stream;  /* keep objects for mi_reader_object() */
+    /* Called (from any thread) with one line that the user should see. */
+    void (*notice)(void *arg, unsigned first, const char *text);
+    void *arg;
+};
+
+int mi_reader_create(struct mi_reader **reader,
+                     const struct mi_reader_config *config,
+                     struct mi_error *err);
+/* Stop the threads (what they have begun they finish) and free. */
+void mi_reader_destroy(struct mi_reader *reader);
+
+/* Answer now, from the store or the tree.  'key' and 'extra' are terminated.
+ * Returns 1 with *record, which lives as long as the store; 0 if the answer
+ * cannot be stored (the stream is then FULL); -1 on errors.
+ */
+int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
+                     const char *key, const char *extra,
+                     const struct mi_record **record, struct mi_error *err);
+
+/* Have the pool answer an ask (mi_ask_pack).  A malformed one is an error. */
+int mi_reader_submit(struct mi_reader *reader, const void *message,
+                     size_t size, struct mi_error *err);
+/* Number of submitted asks that are not answered yet. */
+int mi_reader_pending(struct mi_reader *reader);
+
+/* Publish an answer made elsewhere (compiled code).  As mi_reader_answer(). */
+int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
+                      const struct mi_record **record, struct mi_error *err);
+
+/* Wait for a source file that somebody else needs compiled; its path goes into
+ * 'path' (PATH_MAX bytes).  Returns 1, or 0 when mi_reader_stop() was called.
+ */
+int mi_reader_compile(struct mi_reader *reader, char *path);
+/* End all mi_reader_compile(), now and later. */
+void mi_reader_stop(struct mi_reader *reader);
+
+/* An object whose bytes the other nodes need before its record. */
+struct mi_object {
+    uint64_t id;
+    uint64_t size; /* bytes */
+    uint32_t mode;
+    void *bytes; /* a mapping; unmap it when done */
+};
+
+/* Take the oldest object out of the queue: 1, or 0 if there is none. */
+int mi_reader_object(struct mi_reader *reader, struct mi_object *object);
+void mi_object_clear(struct mi_object *object);
+
+/* What has been read from the tree so far. */
+const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader);
+
+#endif

@@ -1,0 +1,277 @@
+"""The timing report: from what every rank counted to text and JSON.
+
+Pure: no input or output, no MPI.  The meaning of the phases and of every
+field is in docs/timing.md.  Seconds are floats, bytes and counts integers.
+"""
+
+SCHEMA = 1
+PHASES = (
+    "FIND",
+    "IO",
+    "COMM",
+    "LOAD",
+    "LOADFile",
+    "LOADDirect",
+    "SITE",
+    "BOOT",
+    "ALL",
+)
+SLOWEST = 20  # modules in the verbose table
+NODES_LISTED = 8  # more than this are summed up, unless verbose
+
+_TOTALS = ("bytes_read", "bytes_sent", "operations")
+
+
+def merge(ranks):
+    """Return the report of a job.  Local; nothing is sent.
+
+    ranks: list with one dict per rank in the order of the ranks, None for a
+    rank that did not answer.  The dicts go into the report unchanged.
+    Works with any number of answers, also with none.
+    """
+    answers = [rank for rank in ranks if rank is not None]
+    return {
+        "schema": SCHEMA,
+        "size": len(ranks),
+        "missing": [i for i, rank in enumerate(ranks) if rank is None],
+        "first": answers[0]["rank"] if answers else None,
+        "phases": {name: _phase(answers, name) for name in PHASES},
+        "run": _spread([rank["run"] for rank in answers]),
+        **{name: _split(answers, name) for name in _TOTALS},
+        "avoided": sum(rank["avoided"] for rank in answers),
+        "nodes": _nodes(answers),
+        "ranks": list(ranks),
+    }
+
+
+def text(report, verbose):
+    """Return the report as lines for a reader, with a final newline.
+
+    report: of merge().  verbose: true for all nodes and for the slowest
+    modules of the first rank.  Each phase is a line that starts with
+    'NAME: seconds (count)'.
+    """
+    if report["first"] is None:
+        lines = [_title(report)]
+    else:
+        lines = [_title(report), *_phase_lines(report), *_total_lines(report)]
+        lines += _node_lines(report, verbose)
+    if report["missing"]:
+        lines.append(
+            f"no answer from {_ranks(report['missing'])}: "
+            "not counted anywhere above"
+        )
+    if verbose:
+        lines += _module_lines(report)
+    return "\n".join(lines) + "\n"
+
+
+def to_json(report):
+    """Return the report as JSON text: a line per field, a line per rank."""
+    import json  # only where a file was asked for
+
+    def dump(value):
+        return json.dumps(value, allow_nan=False)
+
+    fields = []
+    for name, value in report.items():
+        if name == "ranks" and value:
+            rows = ",\n".join("  " + dump(rank) for rank in value)
+            fields.append(f"{dump(name)}: [\n{rows}\n ]")
+        else:
+            fields.append(f"{dump(name)}: {dump(value)}")
+    return "{\n " + ",\n ".join(fields) + "\n}\n"
+
+
+def _cell(rank, name):
+    seconds, count = rank["phases"].get(name, (0.0, 0))
+    return seconds, count
+
+
+def _spread(values):
+    """Return first, min, mean and max; None where nobody answered."""
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    mean = sum(values) / len(values)  # may be an ulp beyond low or high
+    return {
+        "first": values[0],
+        "min": low,
+        "mean": min(max(mean, low), high),
+        "max": high,
+    }
+
+
+def _phase(answers, name):
+    if not answers:
+        return None
+    seconds, counts = zip(
+        *(_cell(rank, name) for rank in answers), strict=True
+    )
+    return {
+        "seconds": _spread(seconds),
+        "count": {
+            "first": counts[0],
+            "min": min(counts),
+            "max": max(counts),
+        },
+    }
+
+
+def _split(answers, name):
+    """Return the figure of rank 0 and the sum over all other ranks."""
+    root = sum(rank[name] for rank in answers if rank["rank"] == 0)
+    return {"root": root, "others": sum(r[name] for r in answers) - root}
+
+
+def _nodes(answers):
+    nodes = {}
+    for rank in answers:
+        node = nodes.setdefault(
+            rank["node"],
+            {
+                "node": rank["node"],
+                "host": rank["host"],
+                "ranks": [],
+                "store_bytes": 0,
+                "mirror_bytes": 0,
+            },
+        )
+        node["ranks"].append(rank["rank"])
+        node["store_bytes"] += rank["store_bytes"]
+        node["mirror_bytes"] += rank["mirror_bytes"]
+    return [nodes[key] for key in sorted(nodes)]
+
+
+def _title(report):
+    nodes = len(report["nodes"])
+    answered = report["size"] - len(report["missing"])
+    title = f"python-mpi: where the time of {_many(report['size'], 'rank')}"
+    if answered == 0:
+        return title + " went is not known"
+    return f"{title} on {_many(nodes, 'node')} went"
+
+
+def _phase_lines(report):
+    """One line per phase and one for RUN, in aligned columns."""
+    phases = report["phases"]
+    rows = []
+    for name in PHASES:
+        seconds, count = phases[name]["seconds"], phases[name]["count"]
+        lead = f"{name}: {_seconds(seconds['first'])} ({count['first']})"
+        rows.append((lead, seconds, f"count {count['min']}..{count['max']}"))
+    run = report["run"]
+    rows.append((f"RUN: {_seconds(run['first'])}", run, ""))
+
+    width = max(len(lead) for lead, _, _ in rows)
+    cells = {
+        key: max(len(_seconds(row[1][key])) for row in rows)
+        for key in ("min", "mean", "max")
+    }
+    answered = report["size"] - len(report["missing"])
+    lines = [
+        f"NAME: seconds (count) of rank {report['first']}, then the seconds "
+        "and the counts",
+        f"over {_many(answered, 'rank')}.  ALL, the sum of the lines above "
+        "it, is start-up and",
+        "imports; RUN is the program's own time.",
+    ]
+    for lead, seconds, counts in rows:
+        columns = " ".join(
+            f"{key} {_seconds(seconds[key]):>{cells[key]}}" for key in cells
+        )
+        lines.append(f"{lead:<{width}}   {columns}   {counts}".rstrip())
+    return lines
+
+
+def _total_lines(report):
+    rows = [
+        (label, _bytes(figures["root"]), _bytes(figures["others"]))
+        for label, figures in (
+            ("bytes read", report["bytes_read"]),
+            ("bytes sent", report["bytes_sent"]),
+        )
+    ]
+    made = report["operations"]
+    rows.append(("operations", str(made["root"]), str(made["others"])))
+    width = max(len(root) for _, root, _ in rows)
+    lines = [
+        f"{label:<10}   root {root:<{width}}   others {others}"
+        for label, root, others in rows
+    ]
+    lines[-1] += f"   avoided {report['avoided']}"
+    return lines
+
+
+def _node_lines(report, verbose):
+    nodes = report["nodes"]
+    if len(nodes) > NODES_LISTED and not verbose:
+        return [
+            _node_summary("store", [n["store_bytes"] for n in nodes]),
+            _node_summary("mirror", [n["mirror_bytes"] for n in nodes]),
+        ]
+    return [
+        f"node {node['node']}: store {_bytes(node['store_bytes'])}, "
+        f"mirror {_bytes(node['mirror_bytes'])}, "
+        f"{node['host']}, {_ranks(node['ranks'])}"
+        for node in nodes
+    ]
+
+
+def _node_summary(label, sizes):
+    mean = sum(sizes) // len(sizes)
+    return (
+        f"{label:<6} per node   min {_bytes(min(sizes))} "
+        f"mean {_bytes(mean)} max {_bytes(max(sizes))}"
+    )
+
+
+def _module_lines(report):
+    """The slowest modules of the first rank, if it listed any."""
+    answers = [rank for rank in report["ranks"] if rank is not None]
+    modules = answers[0].get("modules") if answers else None
+    if not modules:
+        return []
+    slowest = sorted(modules, key=lambda row: (-row[2], row[0]))[:SLOWEST]
+    lines = [
+        f"slowest {len(slowest)} of {_many(len(modules), 'module')} of rank "
+        f"{report['first']}:",
+        f"{'seconds':>10}  {'phase':<10}  module",
+    ]
+    for name, phase, seconds in slowest:
+        lines.append(f"{_seconds(seconds):>10}  {phase:<10}  {name}")
+    return lines
+
+
+def _seconds(value):
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(value, 4) + 0.0:.4f}"
+
+
+def _bytes(size):
+    """Exact, followed by the rounded size in binary units."""
+    if size < 1024:
+        return str(size)
+    scaled = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        scaled /= 1024
+        if scaled < 1023.95 or unit == "TiB":
+            break
+    return f"{size} ({scaled:.1f} {unit})"
+
+
+def _many(number, noun):
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _ranks(numbers):
+    """Name the ranks in a short way: 'ranks 3, 7-9'."""
+    runs = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    names = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
+    noun = "rank" if len(numbers) == 1 else "ranks"
+    return f"{noun} {', '.join(names)}"

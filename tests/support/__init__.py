@@ -1,0 +1,1 @@
+"""What the tests that start jobs have in common; see job.py and trace.py."""
