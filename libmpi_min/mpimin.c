@@ -227,6 +227,7 @@ static int check_promise(struct mpimin *mpi,
                          const struct mpimin_promise *promise,
                          struct mi_error *err)
 {
+    const char *version = mpimin_version(mpi);
     int size;
 
     if (is_solo(mpi) || !promise->certain || promise->size <= 1)
@@ -235,13 +236,13 @@ static int check_promise(struct mpimin *mpi,
         return -1;
     if (size > 1)
         return 0;
-    return mi_fail(
-        err, MI_MPI, mpi->abi.err_other,
-        "%s started %d ranks, but the MPI library %s (%s) finds "
-        "itself alone in each: it does not fit this launcher. Use "
-        "that library's own mpiexec, or another library with " MPIMIN_WAY_OUT,
-        promise->launcher, promise->size, mpi->library.name,
-        mpi->library.version);
+    return mi_fail(err, MI_MPI, mpi->abi.err_other,
+                   "%s started %d ranks, but the MPI library %s (%.*s) finds "
+                   "itself alone in each: it does not fit this launcher. Use "
+                   "that library's own mpiexec, or another library "
+                   "with " MPIMIN_WAY_OUT,
+                   promise->launcher, promise->size, mpi->library.name,
+                   (int)strcspn(version, ","), version);
 }
 
 int mpimin_init(struct mpimin *mpi, enum mpimin_thread required,

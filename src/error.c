@@ -36,7 +36,7 @@ int mi_fail_errno(struct mi_error *err, const char *format, ...)
 {
     int saved = errno;
     size_t used;
-    char reason[128];
+    char buffer[128];
     va_list args;
 
     if (err) {
@@ -44,9 +44,9 @@ int mi_fail_errno(struct mi_error *err, const char *format, ...)
         fill(err, MI_ERRNO, saved, format, args);
         va_end(args);
         used = strlen(err->text);
-        if (strerror_r(saved, reason, sizeof(reason)) != 0)
-            snprintf(reason, sizeof(reason), "errno %d", saved);
-        snprintf(err->text + used, sizeof(err->text) - used, ": %s", reason);
+        /* GNU's, which returns the text. */
+        snprintf(err->text + used, sizeof(err->text) - used, ": %s",
+                 strerror_r(saved, buffer, sizeof(buffer)));
     }
     errno = saved;
     return -1;

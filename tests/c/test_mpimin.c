@@ -1,10 +1,12 @@
 /* Tests of libmpi_min without MPI: promises, arguments, the world of one.
  *
  *   test_mpimin                      run all checks
- *   test_mpimin open WHICH [LIBDIR]  open a library, with the promise of the
- *                                    environment; print "FAMILY|NAME|VERSION"
- *                                    or, with status 1, the error's text
+ *   test_mpimin open WHICH LIBDIR [LOADED]
+ *       open a library, with the promise of the environment, after loading
+ *       the library LOADED with local symbols; print "FAMILY|NAME|VERSION"
+ *       or, with status 1, the error's text
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -787,8 +789,10 @@ static int open_and_tell(const char *which, const char *libdir)
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "open") == 0)
-        return open_and_tell(argv[2], argc > 3 ? argv[3] : NULL);
+    if (argc > 4 && !dlopen(argv[4], RTLD_NOW | RTLD_LOCAL))
+        return 2;
+    if (argc > 3 && strcmp(argv[1], "open") == 0)
+        return open_and_tell(argv[2], argv[3]);
     test_promise_every_launcher_recognised();
     test_open_wrong_library_refused();
     test_open_null_argument_refused();

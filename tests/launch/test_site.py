@@ -85,9 +85,7 @@ def pair(launcher, mpiexec, repo_root, tmp_path, job_environment, program):
         args = [*options, program(PROBE), "argument"]
         stock = runner.run_alone(args, env=env)
         assert stock.status == 0 and 0 in stock.reports, stock
-        ours = runner.run(
-            RANKS, args, env=env, nodes="two", launcher=launcher
-        )
+        ours = runner.run(RANKS, args, env=env, nodes="two", launcher=launcher)
         assert ours.status == 0, ours
         assert sorted(ours.reports) == list(range(RANKS)), ours
         for rank in range(RANKS):
@@ -496,9 +494,7 @@ def test_customization_that_prints(pair, base_python, user, modules, name):
 # ---- children -------------------------------------------------------------
 
 
-def test_children_are_plain_python(
-    launch, stock, user, tmp_path, program
-):
+def test_children_are_plain_python(launch, stock, user, tmp_path, program):
     """A child that the flags of sys are handed to sees what ours sees."""
     path = program(
         """

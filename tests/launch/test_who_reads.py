@@ -93,6 +93,19 @@ def forbidden(operations, allowed, repo_root, path_entries):
     ]
 
 
+def test_counting_plain_python_same_on_every_rank(
+    count, plain_start, repo_root, path_of_stock
+):
+    """The ruler: the same start gives the same operations each time."""
+    _, found = count(["-S", "-c", PASS], launcher="stock")
+    for rank in range(RANKS):
+        more = trace.beyond(found[rank], plain_start)
+        assert not more, trace.listing(more)
+        assert len(found[rank]) == len(plain_start)
+    _, found = count(["-c", NUMERIC], ranks=1, launcher="stock")
+    assert forbidden(found[0], plain_start, repo_root, path_of_stock)
+
+
 @pytest.mark.parametrize("nodes", LAYOUTS)
 def test_pass_other_ranks_little_more_than_stock_start(
     count, plain_start, nodes
@@ -175,7 +188,8 @@ def test_program_root_reads_each_file_once(count, program, tmp_path, nodes):
     files = [path for path in opened if path.endswith(".py")]
     twice = sorted(path for path in files if files.count(path) > 1)
     assert files, result
-    assert not twice, f"{twice}\n{trace.listing(found[0])}{result}"
+    about = trace.below(found[0], [package, main])
+    assert not twice, f"{twice}\n{trace.listing(about)}{result}"
 
 
 @pytest.mark.parametrize("ranks", (2, 4))

@@ -1,0 +1,154 @@
+# The C core, as the extension sees it.  Declarations only.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "error.h" nogil:
+    enum mi_domain:
+        MI_NONE
+        MI_ERRNO
+        MI_MPI
+        MI_FORMAT
+    struct mi_error:
+        mi_domain domain
+        int code
+        char text[1016]
+    void mi_error_clear(mi_error *err)
+
+
+cdef extern from "format.h" nogil:
+    enum mi_query:
+        MI_LIST
+        MI_STAT
+        MI_READ
+        MI_CODE
+        MI_MIRROR
+    enum mi_kind:
+        MI_KIND_LIST
+        MI_KIND_STAT
+        MI_KIND_FILE
+        MI_KIND_ABSENT
+        MI_KIND_MIRROR
+    int MI_CODE_PENDING
+    int MI_CODE_SOURCE
+    int MI_FLAG_LOCAL
+    struct mi_record:
+        uint8_t kind
+        uint16_t flags
+        int32_t code
+        uint64_t size
+        int64_t mtime
+        uint64_t file_size
+        uint32_t mode
+    const char *mi_record_key(const mi_record *record)
+    const void *mi_record_payload(const mi_record *record)
+    void mi_entries_match(const mi_record *list, const char *name,
+                          size_t size, const char *const *suffixes, int count,
+                          int *directory, int *suffix)
+    const char *mi_entries_name(const mi_record *list, uint32_t i, char *type)
+
+
+cdef extern from "store.h" nogil:
+    struct mi_entry:
+        mi_query query
+        mi_kind kind
+        int code
+        const char *key
+        size_t key_size
+        const void *payload
+        size_t size
+        int64_t mtime
+        uint64_t file_size
+        uint32_t mode
+
+
+cdef extern from "clock.h" nogil:
+    enum mi_phase:
+        MI_FIND
+        MI_IO
+        MI_COMM
+        MI_LOAD
+        MI_LOAD_FILE
+        MI_LOAD_DIRECT
+        MI_SITE
+        MI_BOOT
+        MI_ALL
+        MI_PHASES
+    uint64_t mi_clock_now()
+    uint64_t mi_clock_process_start()
+    void mi_clock_charge(mi_phase phase, uint64_t since)
+    void mi_clock_enter(mi_phase phase)
+    void mi_clock_switch(mi_phase phase)
+    void mi_clock_leave()
+    void mi_clock_count(mi_phase phase)
+
+
+cdef extern from "files.h" nogil:
+    struct mi_bytecode:
+        unsigned char magic[4]
+        char check_hash
+
+
+cdef extern from "job.h" nogil:
+    struct mi_job:
+        pass
+    struct mi_job_config:
+        const char *mpi
+        const char *libdir
+        const char *tmpdir
+        int ranks_per_node
+        int readers
+        int direct
+        int grace
+        int patience
+        int thread
+        int report
+        mi_bytecode rule
+    struct mi_numbers:
+        uint64_t nanoseconds[9]
+        uint64_t counts[9]
+        uint64_t run
+        uint64_t bytes_read
+        uint64_t bytes_sent
+        uint64_t operations
+        uint64_t avoided
+        uint64_t store_bytes
+        uint64_t mirror_bytes
+        int32_t rank
+        int32_t node
+        char host[68]
+    int mi_job_start(mi_job **job, const mi_job_config *config, mi_error *err)
+    int mi_job_rank(const mi_job *job)
+    int mi_job_size(const mi_job *job)
+    int mi_job_source(const mi_job *job)
+    int mi_job_stored(const mi_job *job)
+    int mi_job_ask(mi_job *job, mi_query query, const char *key,
+                   const char *extra, const mi_record **record, mi_error *err)
+    const mi_record *mi_job_find(const mi_job *job, mi_query query,
+                                 const char *key)
+    int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)
+    int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
+                        const char *extra, mi_error *err)
+    int mi_job_mirrored(const mi_job *job, const mi_record *record, char *path)
+    int mi_job_compile(mi_job *job, char *path)
+    void mi_job_avoid(mi_job *job, unsigned operations)
+    int mi_job_barrier(mi_job *job, mi_error *err)
+    int mi_job_bcast(mi_job *job, void *data, size_t size, int root,
+                     mi_error *err)
+    int mi_job_notice(mi_job *job, char *text, size_t size)
+    int mi_job_first_crash(mi_job *job)
+    void mi_job_program(mi_job *job)
+    void mi_job_numbers(mi_job *job, mi_numbers *numbers)
+    int mi_job_finish(mi_job *job, mi_error *err)
+    const mi_numbers *mi_job_gathered(const mi_job *job, int i)
+    void mi_job_remove(mi_job *job)
+    void mi_job_abort(mi_job *job, int status)
+    int mi_job_forked()
+
+
+cdef extern from "embedded.h" nogil:
+    struct mi_embedded:
+        const char *name
+        const unsigned char *code
+        size_t size
+    const mi_embedded *mi_embedded_table "mi_embedded"

@@ -1,0 +1,200 @@
+"""Loaders: stock importlib's, with contents from the node store.
+
+Compiled under the file name of importlib's own bootstrap (tools/embed.py), so
+that the interpreter trims these frames from tracebacks exactly as it trims
+importlib's.  That is why this is Python and not Cython.
+
+Phases: a loader enters LOAD, LOADFile or LOADDirect around the execution of a
+module and counts it when that has succeeded.
+Source: PEP 451; CPython's Lib/importlib/_bootstrap_external.py.
+"""
+
+import _imp
+import marshal
+from _frozen_importlib import ModuleSpec, _call_with_frames_removed
+from _frozen_importlib_external import (
+    BYTECODE_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    SourceFileLoader,
+    SourcelessFileLoader,
+    _code_to_timestamp_pyc,
+    _compile_bytecode,
+)
+
+import mpiimport as core
+
+FIND, IO, COMM, LOAD, LOAD_FILE, LOAD_DIRECT = range(6)
+
+STOCK = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
+
+_code_type = type(_call_with_frames_removed.__code__)
+
+
+class _Direct:
+    """Mix-in: time and count a stock loader."""
+
+    def create_module(self, spec):
+        core.enter(LOAD_DIRECT)
+        try:
+            return super().create_module(spec)
+        finally:
+            core.leave()
+
+    def exec_module(self, module):
+        since = core.now()
+        core.enter(LOAD_DIRECT)
+        try:
+            super().exec_module(module)
+        except BaseException:
+            core.leave()
+            raise
+        core.loaded(LOAD_DIRECT, module.__name__, since)
+
+
+class DirectSourceLoader(_Direct, SourceFileLoader):
+    """Source or its bytecode, straight from the filesystem."""
+
+
+class DirectSourcelessLoader(_Direct, SourcelessFileLoader):
+    """Bytecode without source, straight from the filesystem."""
+
+
+class DirectExtensionLoader(_Direct, ExtensionFileLoader):
+    """An extension module, straight from the filesystem."""
+
+
+class _Stored:
+    """Mix-in: time and count; phase is what the loading turned out to be."""
+
+    mpi_phase = LOAD
+
+    def exec_module(self, module):
+        since = core.now()
+        core.enter(self.mpi_phase)
+        try:
+            super().exec_module(module)
+        except BaseException:
+            core.leave()
+            raise
+        core.loaded(self.mpi_phase, module.__name__, since)
+
+    def mpi_directly(self):
+        """The store cannot help: this module is loaded by stock means."""
+        self.mpi_phase = LOAD_DIRECT
+        core.switch(LOAD_DIRECT)
+
+    def get_data(self, path):
+        """Return the bytes of the file 'path'.  Local.
+
+        OSError as open().  Source: importlib.abc.ResourceLoader.
+        """
+        data = core.read(path) if isinstance(path, str) else None
+        return super().get_data(path) if data is None else data
+
+
+class StoreSourceLoader(_Stored, SourceFileLoader):
+    """A module with source, from the bytecode in the store."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        data = core.bytecode(path)
+        if data is core.PENDING:
+            return _compile(fullname, path)
+        if data is core.SOURCE:
+            return self.source_to_code(self.get_data(path), path)
+        if data is None:
+            self.mpi_directly()
+            return SourceFileLoader(fullname, path).get_code(fullname)
+        code = marshal.loads(data[16:])
+        if not isinstance(code, _code_type):
+            return _compile_bytecode(data[16:], fullname, path, path)
+        _imp._fix_co_filename(code, path)
+        return code
+
+
+class StoreSourcelessLoader(_Stored, SourcelessFileLoader):
+    """A module without source, from the store."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        if core.read(path) is None:
+            self.mpi_directly()
+        return super().get_code(fullname)
+
+
+class StoreExtensionLoader(_Stored, ExtensionFileLoader):
+    """An extension module, from the node's mirror."""
+
+    mpi_phase = LOAD_FILE
+
+    def create_module(self, spec):
+        core.enter(LOAD_FILE)
+        try:
+            mirror = core.mirrored(self.path)
+            if mirror is not None:
+                module = self._mpi_create(spec, mirror)
+                if module is not None:
+                    return module
+            self.mpi_directly()
+            return super().create_module(spec)
+        finally:
+            core.leave()
+
+    def _mpi_create(self, spec, mirror):
+        """Create from the mirror; None if the linker cannot load it there."""
+        copy = ModuleSpec(spec.name, spec.loader, origin=mirror)
+        copy.submodule_search_locations = spec.submodule_search_locations
+        copy._set_fileattr = True
+        try:
+            module = _call_with_frames_removed(_imp.create_dynamic, copy)
+        except ImportError as error:
+            if error.path != mirror:
+                raise
+            return None
+        if getattr(module, "__file__", None) == mirror:
+            module.__file__ = self.path
+        return module
+
+
+def _compile(fullname, path):
+    """Root: compile by stock means, which writes the .pyc, and publish."""
+    loader = SourceFileLoader(fullname, path)
+    try:
+        status = loader.path_stats(path)
+        code = loader.get_code(fullname)
+    except BaseException:
+        core.publish_bytecode(path, None, 0, 0)
+        raise
+    mtime, size = int(status["mtime"]), status["size"]
+    data = bytes(_code_to_timestamp_pyc(code, mtime, size))
+    core.publish_bytecode(path, data, mtime, size)
+    return code
+
+
+def compile_for_others(path):
+    """Root: publish the bytecode of a file that another rank imports."""
+    if core.bytecode(path) is core.PENDING:
+        name = path.rpartition("/")[2].rpartition(".")[0]
+        try:
+            _compile(name, path)
+        except Exception:  # noqa: BLE001  the importing rank will meet it, too
+            return
+
+
+def setup(strategy):
+    """Fill in DIRECT and STORED: [(suffix, loader class), ...] in the order
+    in which stock looks for them, DIRECT with lists of suffixes.
+    """
+    global DIRECT, STORED
+    suffixes = (
+        (_imp.extension_suffixes(), DirectExtensionLoader, StoreExtensionLoader),
+        (SOURCE_SUFFIXES, DirectSourceLoader, StoreSourceLoader),
+        (BYTECODE_SUFFIXES, DirectSourcelessLoader, StoreSourcelessLoader),
+    )
+    DIRECT = [(direct, list(endings)) for endings, direct, _ in suffixes]
+    STORED = [
+        (ending, stored if strategy == "all" else direct)
+        for endings, direct, stored in suffixes
+        for ending in endings
+    ]

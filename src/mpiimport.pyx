@@ -1,0 +1,941 @@
+# cython: language_level=3, binding=False, embedsignature=False
+"""mpiimport: the import system of all ranks of an MPI job, fed by rank 0.
+
+Programs need nothing of this: `mpiexec -n N python-mpi.py app.py` sets it up.
+By hand, as the first lines of a script that is started by `python -S`:
+
+    import mpiimport
+    mpiimport.install()
+"""
+
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.object cimport PyObject
+from libc.limits cimport INT_MAX
+from libc.string cimport memcpy
+
+from core cimport *
+
+import sys
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import (
+    BYTECODE_SUFFIXES,
+    SOURCE_SUFFIXES,
+    FileFinder,
+    cache_from_source,
+)
+
+import _imp
+import marshal
+import posix
+
+cdef extern from "Python.h":
+    enum: PyBUF_READ
+    void PyErr_PrintEx(int)
+    void PyErr_Restore(PyObject *, PyObject *, PyObject *)
+    void PyStructSequence_SetItem(object, Py_ssize_t, object)
+    void Py_INCREF(object)
+
+cdef extern from "limits.h":
+    enum: PATH_MAX
+
+__version__ = "0.1.0"
+EMBEDDED = False  # in the native launcher
+
+__all__ = [
+    "COMM_WORLD",
+    "MPIError",
+    "disjoint",
+    "install",
+    "resume",
+    "stop",
+    "timings",
+]
+
+PHASES = ("FIND", "IO", "COMM", "LOAD", "LOADFile", "LOADDirect", "SITE",
+          "BOOT", "ALL")
+
+
+class MPIError(RuntimeError):
+    """A call of MPI has failed.  args: the message, MPI's error class."""
+
+
+cdef int check(int rc, mi_error *err) except -1:
+    """Raise what 'err' says if rc is -1, and return rc otherwise."""
+    if rc != -1:
+        return rc
+    text = err.text.decode("utf-8", "replace")
+    if err.domain == MI_ERRNO:
+        raise OSError(err.code, text)
+    if err.domain == MI_MPI:
+        raise MPIError(text, err.code)
+    raise ImportError(text)
+
+
+# ---- modules of the extension ----------------------------------------------
+
+
+def _module(name):
+    """Return the embedded Python module 'name', executed at its first use."""
+    full = "mpiimport." + name
+    module = sys.modules.get(full)
+    if module is not None:
+        return module
+    cdef const mi_embedded *entry = mi_embedded_table
+    wanted = name.encode()
+    while entry.name != NULL:
+        if entry.name == wanted:
+            break
+        entry += 1
+    if entry.name == NULL:
+        raise ModuleNotFoundError(f"no module {full}", name=full)
+    code = marshal.loads(PyMemoryView_FromMemory(
+        <char *>entry.code, <Py_ssize_t>entry.size, PyBUF_READ))
+    module = type(sys)(full)
+    sys.modules[full] = module
+    exec(code, module.__dict__)
+    return module
+
+
+# ---- the job -----------------------------------------------------------------
+
+cdef class Job:
+    """This process's part in the job.  Made once, by start(); never freed.
+
+    direct      every import goes straight to the filesystem (-d)
+    strategy    "none", "names" or "all"
+    """
+
+    cdef mi_job *job
+    cdef readonly object strategy
+    cdef readonly object options
+    cdef public bint stopped
+    cdef readonly bint finished
+    cdef object share     # tuple of path prefixes, ending in "/"
+    cdef object local
+    cdef object away      # thread -> depth of "with disjoint"
+    cdef object modules   # [[name, phase, seconds], ...] for -v, or None
+
+    def __cinit__(self, options):
+        self.job = NULL
+        self.options = options
+        self.strategy = "none" if options.direct else options.strategy
+        self.share = tuple(path + "/" for path in options.share)
+        self.local = tuple(path + "/" for path in options.local) + tuple(
+            path.rstrip("/") + "/" for path in _NODE_LOCAL)
+        self.away = {}
+        self.modules = [] if options.verbose else None
+
+    @property
+    def rank(self):
+        return mi_job_rank(self.job)
+
+    @property
+    def size(self):
+        return mi_job_size(self.job)
+
+    @property
+    def source(self):
+        return bool(mi_job_source(self.job))
+
+    cdef bint is_direct(self):
+        """Do imports of this thread go straight to the filesystem now?"""
+        return (self.stopped or not mi_job_stored(self.job)
+                or (self.away and _get_ident() in self.away))
+
+    def is_shared(self, path):
+        """Does the absolute 'path' lie on the shared tree?  Longest prefix."""
+        path += "/"
+        best = 0
+        shared = True
+        for prefix in self.local:
+            if len(prefix) > best and path.startswith(prefix):
+                best, shared = len(prefix), False
+        for prefix in self.share:
+            if len(prefix) >= best and path.startswith(prefix):
+                best, shared = len(prefix), True
+        return shared
+
+    def is_named(self, path):
+        """Has the user said by --share that 'path' is shared?"""
+        path += "/"
+        return any(path.startswith(prefix) for prefix in self.share)
+
+    cdef const mi_record *ask(self, mi_query query, path, extra) except? NULL:
+        """The answer to a question, or NULL if this rank has to read itself.
+
+        Releases the GIL only when the answer is not in the store.
+        """
+        cdef const mi_record *record = NULL
+        cdef mi_error err
+        cdef int rc
+        key = _fsencode(path)
+        cdef const char *key_text = key
+        record = mi_job_find(self.job, query, key_text)
+        if record != NULL and not (record.kind == MI_KIND_ABSENT
+                                   and record.code == MI_CODE_PENDING):
+            return record
+        more = _fsencode(extra(path)) if extra is not None else b""
+        cdef const char *more_text = more
+        mi_error_clear(&err)
+        with nogil:
+            rc = mi_job_ask(self.job, query, key_text, more_text, &record,
+                            &err)
+        check(rc, &err)
+        if rc == 0:
+            self.say()
+            return NULL
+        return record
+
+    cdef int say(self) except -1:
+        """Show what the C core has to say."""
+        cdef char text[6000]
+        while mi_job_notice(self.job, text, sizeof(text)):
+            line = text.decode("utf-8", "replace")
+            if sys.stderr is not None:
+                sys.stderr.write(f"mpiimport: rank {self.rank} "
+                                 f"({posix.uname().nodename}): {line}\n")
+                sys.stderr.flush()
+        return 0
+
+    def bcast(self, data, root=0):
+        """Return root's bytes on every rank.  Collective."""
+        cdef mi_error err
+        cdef uint64_t size = len(data) if data is not None else 0
+        cdef int rc, source = root
+        cdef char *bytes_at
+        with nogil:
+            rc = mi_job_bcast(self.job, &size, sizeof(size), source, &err)
+        check(rc, &err)
+        buffer = bytearray(size)
+        if self.rank == root:
+            buffer[:] = data
+        if size > 0:
+            bytes_at = buffer
+            with nogil:
+                rc = mi_job_bcast(self.job, bytes_at, size, source, &err)
+            check(rc, &err)
+        return bytes(buffer)
+
+    def barrier(self):
+        """Wait for all ranks.  Collective."""
+        cdef mi_error err
+        cdef int rc
+        with nogil:
+            rc = mi_job_barrier(self.job, &err)
+        check(rc, &err)
+
+
+_NODE_LOCAL = ["/tmp", "/var/tmp", "/dev", "/run", "/proc", "/sys"]
+_job = None  # the Job, once there is one
+
+_get_ident = None  # _thread.get_ident, without importing it twice
+
+
+def _fsencode(path):
+    return path.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+cdef object _fsdecode(const char *path):
+    return (<bytes>path).decode(sys.getfilesystemencoding(),
+                                "surrogateescape")
+
+
+def start(options):
+    """Initialise MPI and the node stores.  Collective; once per process.
+
+    options  as made by the module 'options'
+    Source: docs/design.md.
+    """
+    global _job, _get_ident
+    if _job is not None:
+        raise RuntimeError("mpiimport is installed already")
+    cdef mi_job_config config
+    cdef mi_error err
+    cdef int rc
+    cdef bytes magic
+    from _imp import check_hash_based_pycs
+    from _thread import get_ident
+
+    from importlib.util import MAGIC_NUMBER
+    _get_ident = get_ident
+    environ = posix.environ
+    if b"TMPDIR" in environ and environ[b"TMPDIR"].startswith(b"/"):
+        _NODE_LOCAL.append(environ[b"TMPDIR"].decode("utf-8",
+                                                     "surrogateescape"))
+    job = Job(options)
+    mpi = _fsencode(options.mpi) if options.mpi else b""
+    tmpdir = _fsencode(options.tmpdir) if options.tmpdir else b""
+    libdir = _fsencode(_library_directory())
+    config.mpi = mpi
+    config.libdir = libdir
+    config.tmpdir = <const char *>tmpdir if tmpdir else NULL
+    config.ranks_per_node = _number("PYTHON_MPI_RANKS_PER_NODE")
+    config.readers = _number("PYTHON_MPI_READERS")
+    config.grace = _number("PYTHON_MPI_GRACE_MS")
+    config.patience = _number("PYTHON_MPI_PATIENCE")
+    config.thread = _number("PYTHON_MPI_THREAD_LEVEL", -1)
+    config.direct = options.direct or options.strategy == "none"
+    config.report = options.timing is not None
+    magic = MAGIC_NUMBER
+    memcpy(config.rule.magic, <const char *>magic, 4)
+    config.rule.check_hash = ord(check_hash_based_pycs[0])
+    mi_error_clear(&err)
+    with nogil:
+        rc = mi_job_start(&job.job, &config, &err)
+    check(rc, &err)
+    _job = job
+    return job
+
+
+def _number(name, default=0):
+    text = posix.environ.get(name.encode(), b"")
+    if not text:
+        return default
+    if not text.isdigit() or int(text) > INT_MAX:
+        raise ValueError(f"{name}={text.decode('utf-8', 'replace')}: "
+                         "not a number")
+    return int(text)
+
+
+def _library_directory():
+    """Where an active environment keeps its libraries (no file is looked at).
+
+    PyPI's MPI packages install there.
+    """
+    head = sys.executable.rpartition("/")[0]
+    if head.endswith("/bin"):
+        return head[:-4] + "/lib"
+    return ""
+
+
+# ---- leaf calls for loaders.py -----------------------------------------------
+
+PENDING = "pending"  # root has to compile (and this is root)
+SOURCE = "source"    # everybody compiles for himself
+
+def enter(int phase):
+    """Begin a phase of the clock in this thread."""
+    mi_clock_enter(<mi_phase>phase)
+
+
+def switch(int phase):
+    """Change this thread's phase."""
+    mi_clock_switch(<mi_phase>phase)
+
+
+def leave():
+    """End this thread's phase."""
+    mi_clock_leave()
+
+
+def loaded(int phase, name, uint64_t since):
+    """End the phase and count one module."""
+    mi_clock_leave()
+    mi_clock_count(<mi_phase>phase)
+    modules = (<Job>_job).modules
+    if modules is not None:
+        modules.append([name, PHASES[phase], (mi_clock_now() - since) / 1e9])
+
+
+def now():
+    """Nanoseconds of the clock."""
+    return mi_clock_now()
+
+
+cdef object payload(const mi_record *record):
+    """The payload as a memoryview.  The store is mapped for good."""
+    return PyMemoryView_FromMemory(<char *>mi_record_payload(record),
+                                   <Py_ssize_t>record.size, PyBUF_READ)
+
+
+cdef int avoid(Job job, unsigned operations) except -1:
+    if not mi_job_source(job.job):
+        mi_job_avoid(job.job, operations)
+    return 0
+
+
+def bytecode(path):
+    """Valid bytecode of the source file 'path', as a .pyc's bytes.
+
+    Returns a memoryview; PENDING or SOURCE when there is none; None when this
+    rank has to look for itself.  OSError if root cannot find the source.
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    if job.is_direct():
+        return None
+    record = job.ask(MI_CODE, path, cache_from_source)
+    if record == NULL:
+        return None
+    avoid(job, 2)
+    if record.kind == MI_KIND_FILE:
+        return payload(record)
+    if record.code == MI_CODE_PENDING:
+        return PENDING if mi_job_source(job.job) else SOURCE
+    if record.code == MI_CODE_SOURCE:
+        return SOURCE
+    return None
+
+
+def publish_bytecode(path, data, mtime, size):
+    """Root: let the others have this .pyc (bytes; None: compile yourselves)."""
+    cdef Job job = _job
+    cdef mi_entry entry
+    cdef mi_error err
+    cdef bytes key = _fsencode(path)
+    cdef bytes body = data if data is not None else b""
+    cdef int rc
+    entry = mi_entry(query=MI_CODE, key=<const char *>key, key_size=len(key),
+                     kind=MI_KIND_FILE if data is not None
+                     else MI_KIND_ABSENT,
+                     code=0 if data is not None else MI_CODE_SOURCE,
+                     payload=<const char *>body, size=len(body),
+                     mtime=mtime, file_size=size, mode=0)
+    with nogil:
+        rc = mi_job_publish(job.job, &entry, &err)
+    check(rc, &err)
+
+
+def read(path):
+    """Bytes of the file 'path', through the store if it is shared.
+
+    None when this rank has to read for itself.  Raises OSError as open(2).
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    if (job is None or job.is_direct() or job.strategy != "all"
+            or not path.startswith("/") or not job.is_shared(path)):
+        return None
+    record = job.ask(MI_READ, path, None)
+    if record == NULL:
+        return None
+    if record.kind != MI_KIND_FILE:
+        raise OSError(record.code, posix.strerror(record.code), path)
+    avoid(job, 1)
+    return bytes(payload(record))
+
+
+def listdir(path):
+    """Names and types of the entries of directory 'path': a list of (str,
+    str), the type being "f", "d" or "o".  None and OSError as read().
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    cdef const char *name
+    cdef char kind
+    cdef uint32_t i = 0
+    if (job is None or job.is_direct() or not path.startswith("/")
+            or not job.is_shared(path)):
+        return None
+    record = job.ask(MI_LIST, path, None)
+    if record == NULL or record.flags & MI_FLAG_LOCAL and not job.is_named(
+            path):
+        return None
+    if record.kind != MI_KIND_LIST:
+        raise OSError(record.code, posix.strerror(record.code), path)
+    avoid(job, 1)
+    entries = []
+    while True:
+        name = mi_entries_name(record, i, &kind)
+        if name == NULL:
+            return entries
+        entries.append((_fsdecode(name), chr(kind)))
+        i += 1
+
+
+def status(path):
+    """(mode, size, mtime in ns) of 'path'.  None and OSError as read()."""
+    cdef Job job = _job
+    cdef const mi_record *record
+    if (job is None or job.is_direct() or not path.startswith("/")
+            or not job.is_shared(path)):
+        return None
+    record = job.ask(MI_STAT, path, None)
+    if record == NULL:
+        return None
+    if record.kind != MI_KIND_STAT:
+        raise OSError(record.code, posix.strerror(record.code), path)
+    avoid(job, 1)
+    return record.mode, record.file_size, record.mtime
+
+
+def prefetch(query, path):
+    """Root: have 'path' read ahead ("list", "stat" or "read")."""
+    cdef Job job = _job
+    cdef mi_error err
+    cdef mi_query which = {"list": MI_LIST, "stat": MI_STAT,
+                           "read": MI_READ}[query]
+    cdef bytes key = _fsencode(path)
+    if path.startswith("/") and job.is_shared(path):
+        check(mi_job_prefetch(job.job, which, key, b"", &err), &err)
+
+
+def mirrored(path):
+    """Path of the node's copy of the shared object 'path', or None."""
+    cdef Job job = _job
+    cdef const mi_record *record
+    cdef char place[PATH_MAX]
+    if job.is_direct() or mi_job_size(job.job) == 1:
+        return None
+    record = job.ask(MI_MIRROR, path, None)
+    if record == NULL or not mi_job_mirrored(job.job, record, place):
+        job.say()
+        return None
+    avoid(job, 1)
+    return _fsdecode(place)
+
+
+def compile_service():
+    """Root: compile what the others need.  Runs in a thread of its own."""
+    cdef Job job = _job
+    cdef char path[PATH_MAX]
+    cdef int rc
+    loaders = _module("loaders")
+    while True:
+        with nogil:
+            rc = mi_job_compile(job.job, path)
+        if not rc:
+            return
+        loaders.compile_for_others(_fsdecode(path))
+
+
+# ---- finder ------------------------------------------------------------------
+
+cdef int _suffix_count = 0
+cdef const char *_suffix[16]
+
+
+cdef class Listing:
+    """A directory's listing in the store."""
+
+    cdef const mi_record *record
+
+    cdef int match(self, bytes name, int *suffix) except -1:
+        """Is 'name' a directory; which suffix makes it a file (or -1)."""
+        cdef int directory
+        mi_entries_match(self.record, name, len(name), _suffix,
+                         _suffix_count, &directory, suffix)
+        return directory
+
+
+cdef Listing listing_of(Job job, path):
+    """The listing of directory 'path', or None: look for yourself."""
+    cdef Listing listing
+    cdef const mi_record *record = job.ask(MI_LIST, path, None)
+    if record == NULL:
+        return None
+    if record.kind == MI_KIND_LIST:
+        if record.flags & MI_FLAG_LOCAL and not job.is_named(path):
+            return None
+    elif record.code != 2 and record.code != 20:  # ENOENT, ENOTDIR
+        return None
+    listing = Listing.__new__(Listing)
+    listing.record = record
+    return listing
+
+
+class StoreFinder(FileFinder):
+    """Finder for one directory of the shared tree, answered from the store.
+
+    A subclass of importlib's FileFinder, which takes over where the store
+    cannot answer.  Source: PEP 302, PEP 420, PEP 451.
+    """
+
+    def __init__(self, path, loaders):
+        super().__init__(path, *loaders.DIRECT)
+        self._mpi_types = loaders.STORED
+        self._mpi_listing = None
+        self._mpi_fresh = False
+
+    def find_spec(self, fullname, target=None):
+        """Return the spec of a module in this directory, or None. Local."""
+        mi_clock_enter(MI_FIND)
+        mi_clock_count(MI_FIND)
+        try:
+            if (<Job>_job).is_direct():
+                return super().find_spec(fullname, target)
+            spec = self._mpi_find(fullname)
+            if spec is None and self._mpi_fresh:
+                # Since invalidate_caches() there may be more than was listed.
+                spec = super().find_spec(fullname, target)
+            elif spec is NotImplemented:
+                spec = super().find_spec(fullname, target)
+            return spec
+        finally:
+            mi_clock_leave()
+
+    def _mpi_find(self, fullname):
+        cdef Job job = _job
+        cdef Listing listing, inner
+        cdef int directory, suffix
+        listing = self._mpi_listing
+        if listing is None:
+            listing = listing_of(job, self.path)
+            if listing is None:
+                return NotImplemented
+            avoid(job, 1)
+            self._mpi_listing = listing
+        avoid(job, 1)
+        tail = fullname.rpartition(".")[2]
+        directory = listing.match(_fsencode(tail), &suffix)
+        if directory:
+            base = self.path + "/" + tail
+            inner = listing_of(job, base)
+            if inner is None:
+                return NotImplemented
+            avoid(job, 1)
+            directory = 1
+            inner_suffix = self._mpi_init(inner)
+            if inner_suffix >= 0:
+                return self._mpi_spec(fullname, f"{base}/__init__", base,
+                                      inner_suffix)
+        if suffix >= 0:
+            avoid(job, 1)
+            return self._mpi_spec(fullname, f"{self.path}/{tail}", None,
+                                  suffix)
+        if directory:
+            spec = ModuleSpec(fullname, None)
+            spec.submodule_search_locations = [base]
+            return spec
+        return None
+
+    def _mpi_init(self, Listing inner):
+        cdef int suffix
+        inner.match(b"__init__", &suffix)
+        return suffix
+
+    def _mpi_spec(self, fullname, stem, package, suffix):
+        ending, kind = self._mpi_types[suffix]
+        path = stem + ending
+        spec = ModuleSpec(fullname, kind(fullname, path), origin=path)
+        spec._set_fileattr = True
+        if package is not None:
+            spec.submodule_search_locations = [package]
+        return spec
+
+    def invalidate_caches(self):
+        """From now on, look again for what the listing does not have."""
+        self._mpi_fresh = True
+        super().invalidate_caches()
+
+
+class DirectFinder(FileFinder):
+    """importlib's FileFinder, timed: for directories of the node's own."""
+
+    def find_spec(self, fullname, target=None):
+        """Return the spec of a module in this directory, or None. Local."""
+        mi_clock_enter(MI_FIND)
+        mi_clock_count(MI_FIND)
+        try:
+            return super().find_spec(fullname, target)
+        finally:
+            mi_clock_leave()
+
+
+def _stock_hook(path, loaders):
+    mode = None
+    try:
+        mode = posix.stat(path or ".").st_mode
+    except OSError:
+        pass
+    if mode is None or mode & 0o170000 != 0o040000:
+        raise ImportError("only directories are supported", path=path)
+    return DirectFinder(path, *loaders.DIRECT)
+
+
+def path_hook(path):
+    """Return a finder for a directory (sys.path_hooks).  Local.
+
+    ImportError for what is no directory.  A directory that is not there gets
+    a finder, too, which finds nothing: stock Python would look at it again.
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    if not isinstance(path, str):
+        raise ImportError("only directories are supported", path=path)
+    loaders = _module("loaders")
+    full = path
+    if not path.startswith("/"):
+        full = posix.getcwd() + ("/" + path if path and path != "." else "")
+    if job.is_direct() or not job.is_shared(full):
+        return _stock_hook(path, loaders)
+    mi_clock_enter(MI_FIND)
+    try:
+        record = job.ask(MI_LIST, full, None)
+    finally:
+        mi_clock_leave()
+    if record == NULL or (record.flags & MI_FLAG_LOCAL
+                          and not job.is_named(full)):
+        return _stock_hook(path, loaders)
+    if record.kind != MI_KIND_LIST and record.code != 2:  # ENOENT
+        if record.code != 20:  # ENOTDIR
+            return _stock_hook(path, loaders)
+        raise ImportError("only directories are supported", path=path)
+    return StoreFinder(path, loaders)
+
+
+cdef list _suffix_bytes = []
+
+
+def _set_suffixes(suffixes):
+    """Tell the C core what a module's file can end in, in stock's order."""
+    global _suffix_count
+    for text in suffixes[:16]:
+        _suffix_bytes.append(text.encode())
+        _suffix[_suffix_count] = _suffix_bytes[len(_suffix_bytes) - 1]
+        _suffix_count += 1
+
+
+def hook():
+    """Put the importer into place.  Local; after start()."""
+    cdef Job job = _job
+    loaders = _module("loaders")
+    loaders.setup(job.strategy)
+    _set_suffixes([ending for ending, _ in loaders.STORED])
+    if job.strategy == "none":
+        sys.path_hooks.insert(0, lambda path: _stock_hook(path, loaders))
+    else:
+        sys.path_hooks.insert(0, path_hook)
+    sys.path_importer_cache.clear()
+    _count_early(loaders)
+    if mi_job_source(job.job) and mi_job_size(job.job) > 1:
+        from _thread import start_new_thread
+        start_new_thread(compile_service, ())
+
+
+def _count_early(loaders):
+    """Count the modules that the interpreter had loaded before."""
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        if isinstance(getattr(spec, "loader", None), loaders.STOCK):
+            mi_clock_count(MI_LOAD_DIRECT)
+
+
+# ---- public --------------------------------------------------------------------
+
+
+class _Communicator:
+    """All ranks of the job (a private copy of MPI_COMM_WORLD).
+
+    Its calls are collective and belong to the main thread.
+    """
+
+    @property
+    def rank(self):
+        """Number of this rank, from 0."""
+        return _started().rank
+
+    @property
+    def size(self):
+        """Number of ranks."""
+        return _started().size
+
+    def barrier(self):
+        """Wait until all ranks are here.  Source: MPI-4.1 section 6.3."""
+        _started().barrier()
+
+    def bcast(self, data=None, root=0):
+        """Return on every rank the bytes that 'data' is on rank 'root'.
+
+        Source: MPI-4.1 section 6.4.
+        """
+        job = _started()
+        if not 0 <= root < job.size:
+            raise ValueError(f"root {root} in a job of {job.size} ranks")
+        return job.bcast(data, root)
+
+
+COMM_WORLD = _Communicator()
+
+
+def _started():
+    if _job is None:
+        raise RuntimeError("mpiimport is not installed: call "
+                           "mpiimport.install() or start by python-mpi.py")
+    return _job
+
+
+class _Disjoint:
+    """Context: imports inside go straight to the filesystem.
+
+    For modules that only some ranks import, where reading them once per rank
+    is wanted.  Holds for the thread that enters it.  Local.  Not needed for
+    correctness: ranks may import different things anyway.
+    """
+
+    def __call__(self):
+        return self
+
+    def __enter__(self):
+        away = (<Job>_started()).away
+        me = _get_ident()
+        away[me] = away.get(me, 0) + 1
+        return self
+
+    def __exit__(self, *exc_info):
+        away = (<Job>_started()).away
+        me = _get_ident()
+        away[me] -= 1
+        if not away[me]:
+            del away[me]
+
+
+disjoint = _Disjoint()
+
+
+def stop():
+    """From now on, imports of this rank go straight to the filesystem.
+
+    Local.  What has been imported stays; resume() ends it.
+    """
+    (<Job>_started()).stopped = True
+
+
+def resume():
+    """End stop().  Local."""
+    (<Job>_started()).stopped = False
+
+
+cdef dict describe(const mi_numbers *numbers):
+    phases = {}
+    for i, name in enumerate(PHASES):
+        phases[name] = [numbers.nanoseconds[i] / 1e9, numbers.counts[i]]
+    phases["ALL"][1] = (phases["LOAD"][1] + phases["LOADFile"][1]
+                        + phases["LOADDirect"][1])
+    return {
+        "rank": numbers.rank,
+        "host": (<const char *>numbers.host).decode("utf-8", "replace"),
+        "node": numbers.node,
+        "phases": phases,
+        "run": numbers.run / 1e9,
+        "bytes_read": numbers.bytes_read,
+        "bytes_sent": numbers.bytes_sent,
+        "operations": numbers.operations,
+        "avoided": numbers.avoided,
+        "store_bytes": numbers.store_bytes,
+        "mirror_bytes": numbers.mirror_bytes,
+    }
+
+
+def timings():
+    """Return where this rank's start-up time went so far, as a dict.
+
+    phases: {name: [seconds, count]} in the order of the report, and the other
+    members of a rank in the report's JSON (docs/timing.md).  Local.
+    """
+    cdef Job job = _started()
+    cdef mi_numbers numbers
+    mi_job_numbers(job.job, &numbers)
+    result = describe(&numbers)
+    if job.modules is not None:
+        result["modules"] = list(job.modules)
+    return result
+
+
+def install():
+    """Serve this process's imports by rank 0 from now on.  Collective.
+
+    For a script that is started by `python -S`: initialises MPI if nobody
+    has, replays site, and takes over the import system.  Options come from
+    the PYTHON_MPI_* variables.
+    """
+    launch = _module("launch")
+    launch.install()
+
+
+# ---- for launch.py ----------------------------------------------------------------
+
+
+def boot_done():
+    """Close BOOT: the program begins."""
+    cdef Job job = _job
+    mi_clock_leave()
+    mi_clock_count(MI_BOOT)
+    mi_job_program(job.job)
+
+
+def boot():
+    """Begin BOOT, at the start of the process.  Local."""
+    mi_clock_charge(MI_BOOT, mi_clock_process_start())
+    mi_clock_enter(MI_BOOT)
+
+
+def count(int phase):
+    """Count one more of a phase."""
+    mi_clock_count(<mi_phase>phase)
+
+
+def say():
+    """Show what the C core has to say."""
+    if _job is not None:
+        (<Job>_job).say()
+
+
+def finish():
+    """Wait for all ranks and finalise MPI.  Collective; once.
+
+    Returns on rank 0 with --timing a list with one dict per rank (None for
+    one that did not answer), and None everywhere else.
+    """
+    cdef Job job = _job
+    cdef mi_error err
+    cdef int rc, i
+    cdef const mi_numbers *numbers
+    if job is None or job.finished or mi_job_forked():
+        return None
+    job.finished = True
+    mi_error_clear(&err)
+    with nogil:
+        rc = mi_job_finish(job.job, &err)
+        mi_job_remove(job.job)
+    job.say()
+    check(rc, &err)
+    if job.rank != 0 or job.options.timing is None:
+        return None
+    ranks = []
+    for i in range(job.size):
+        numbers = mi_job_gathered(job.job, i)
+        ranks.append(describe(numbers) if numbers != NULL else None)
+    if ranks[0] is not None and job.modules is not None:
+        ranks[0]["modules"] = job.modules
+    return ranks
+
+
+def first_crash():
+    """Is this rank the first of its node to end by an exception?"""
+    return bool(mi_job_first_crash((<Job>_job).job))
+
+
+def abort(int status):
+    """End all ranks."""
+    mi_job_abort((<Job>_job).job, status)
+
+
+def forked():
+    """Is this a forked child?"""
+    return bool(mi_job_forked())
+
+
+def print_exception(error, traceback):
+    """Print an uncaught exception as the interpreter does (sys.excepthook)."""
+    kind = type(error)
+    Py_INCREF(kind)
+    Py_INCREF(error)
+    if traceback is not None:
+        Py_INCREF(traceback)
+    PyErr_Restore(<PyObject *>kind, <PyObject *>error,
+                  <PyObject *>traceback if traceback is not None else NULL)
+    PyErr_PrintEx(1)
+
+
+def set_flag(name, value):
+    """Change an item of sys.flags (a launcher runs under -S)."""
+    items = repr(sys.flags).partition("(")[2].rstrip(")").split(", ")
+    index = [item.partition("=")[0] for item in items].index(name)
+    Py_INCREF(value)
+    PyStructSequence_SetItem(sys.flags, index, value)
+
+
+def main(argv):
+    """The launchers' common main.  argv: the launcher's own sys.argv."""
+    return _module("launch").main(argv)

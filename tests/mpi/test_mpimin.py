@@ -1,0 +1,496 @@
+"""libmpi_min: finding a library, and every call under every MPI at hand.
+
+The work is done by tests/c/test_mpimin.c and test_mpimin_world.c, which make
+has built into build/tests/.  Of MPI libraries there are stubs, made here, and
+the real ones: that of 'mpiexec', and those below the prefixes in
+MPIIMPORT_TEST_OPENMPI and MPIIMPORT_TEST_MPIABI.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+
+NONE, MPICH, OPENMPI, ABI = range(4)
+RANKS = (1, 2, 3, 5)
+MODES = ("other", "closed", "start", "fork")
+PATIENCE = 60
+
+HYDRA = {"PMI_RANK": "0", "PMI_SIZE": "1", "HYDI_CONTROL_FD": "7"}
+OPENMPI_MPIEXEC = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}
+PMIX = {"PMIX_RANK": "0"}
+BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}
+
+KEPT = ("HOME", "LANG", "PATH", "TMPDIR", "USER")
+
+OPENMPI_HANDLES = (
+    "ompi_mpi_comm_world",
+    "ompi_mpi_comm_self",
+    "ompi_mpi_comm_null",
+    "ompi_mpi_byte",
+    "ompi_mpi_int64_t",
+    "ompi_mpi_op_max",
+    "ompi_mpi_info_null",
+    "ompi_request_null",
+    "ompi_mpi_errors_return",
+)
+
+
+def run(command, added=None):
+    """Run 'command' in a clean environment with 'added'; never hangs.
+
+    Return (status, stdout, stderr).
+    """
+    env = {name: os.environ[name] for name in KEPT if name in os.environ}
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        env=env | (added or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # mpiexec ends its ranks
+        try:
+            out, err = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+        pytest.fail(f"{command} hangs\n{out}\n{err}")
+    return process.returncode, out, err
+
+
+def built(repo_root, name):
+    """Return the C test program 'name'."""
+    path = repo_root / "build" / "tests" / name
+    if not path.exists():
+        pytest.fail(f"{path} is missing: run 'make c-programs'")
+    return path
+
+
+@pytest.fixture(scope="session")
+def alone(repo_root):
+    """Program with the tests that need no MPI."""
+    return built(repo_root, "test_mpimin")
+
+
+@pytest.fixture(scope="session")
+def world(repo_root):
+    """Program with the tests to be run by mpiexec."""
+    return built(repo_root, "test_mpimin_world")
+
+
+def test_mpimin_without_mpi_all_checks_pass(alone):
+    status, out, err = run([alone])
+    assert status == 0, err
+    assert re.search(r"[1-9]\d* passed, 0 failed", out)
+
+
+# ---- finding a library: stubs ---------------------------------------------
+
+
+class Stubs:
+    """Maker of shared objects that look like MPI libraries.
+
+    All functions return 0 and do nothing.
+    """
+
+    def __init__(self, functions, directory):
+        self.functions = functions
+        self.directory = directory
+
+    def make(self, name, version="stub", lacks=(), abi=None, handles=()):
+        """Compile DIRECTORY/name and return its path.
+
+        version -- what MPI_Get_library_version says
+        lacks -- functions to leave out
+        abi -- the major version that MPI_Abi_get_version gives; 0 makes it
+            return -1; None leaves it out
+        handles -- symbols of data
+        """
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = path.with_suffix(".c")
+        lines = ["#include <string.h>"]
+        for function in self.functions:
+            if function in lacks:
+                continue
+            if function == "MPI_Get_library_version":
+                lines.append(
+                    f"int {function}(char *text, int *length)"
+                    f'{{ strcpy(text, "{version}");'
+                    " *length = (int)strlen(text); return 0; }"
+                )
+            else:
+                lines.append(f"int {function}(void) {{ return 0; }}")
+        if abi is not None:
+            lines.append(
+                "int MPI_Abi_get_version(int *major, int *minor)"
+                f"{{ *major = {abi or -1}; *minor = 0;"
+                f" return {0 if abi else -1}; }}"
+            )
+        lines += [f"long {handle}[8];" for handle in handles]
+        source.write_text("\n".join(lines) + "\n")
+        compiler = os.environ.get("CC", "gcc").split()
+        subprocess.run(
+            [*compiler, "-shared", "-fPIC", "-o", path, source]
+            + [f"-Wl,-soname,{path.name}"],
+            check=True,
+            timeout=PATIENCE,
+        )
+        return path
+
+
+@pytest.fixture
+def stubs(repo_root, tmp_path):
+    """Maker of stub libraries in a directory of this test."""
+    text = (repo_root / "libmpi_min" / "calls.c").read_text()
+    functions = re.findall(r'"(MPI_\w+)"', text)
+    assert len(functions) > 20
+    return Stubs(functions, tmp_path / "lib")
+
+
+@pytest.fixture
+def find(alone):
+    """find(which, libdir, env, loaded) -> (family, name, version), or text."""
+
+    def run_open(which="", libdir="", env=None, loaded=None):
+        command = [alone, "open", which, libdir]
+        if loaded is not None:
+            command.append(loaded)
+        status, out, err = run(command, env)
+        assert err == ""
+        assert status in (0, 1)
+        if status:
+            return out.strip()
+        family, name, version = out.rstrip("\n").split("|")
+        return int(family), name, version
+
+    return run_open
+
+
+def test_find_incomplete_library_names_every_function(find, stubs):
+    path = stubs.make("libmpi.so.12", lacks=("MPI_Ibcast", "MPI_Igather"))
+    text = find(path)
+    assert f"{path} lacks MPI_Ibcast MPI_Igather" in text
+    assert "PYTHON_MPI_MPI" in text
+
+
+def test_find_other_library_refused(find, stubs):
+    path = stubs.make("libmpi.so.12", lacks=("MPI_Init_thread",))
+    assert "is not an MPI library" in find(path)
+
+
+def test_find_draft_of_standard_abi_refused(find, stubs):
+    path = stubs.make("libmpi_abi.so.0", version="MPICH Version: 4.3.0")
+    text = find(path)
+    assert "draft of the MPI standard ABI" in text
+    assert "MPI_Abi_get_version" in text
+    stubs.make("libmpi_abi.so.1")
+    assert "draft" in find("abi", stubs.directory)
+
+
+@pytest.mark.parametrize(
+    ("options", "family"),
+    [
+        ({}, MPICH),
+        ({"abi": 0}, MPICH),
+        ({"abi": 1}, ABI),
+        ({"handles": OPENMPI_HANDLES}, OPENMPI),
+        ({"handles": OPENMPI_HANDLES, "abi": 0}, OPENMPI),
+        ({"handles": OPENMPI_HANDLES, "abi": 1}, ABI),
+    ],
+)
+def test_find_path_family_detected(find, stubs, options, family):
+    version = r"Some\tMPI:  \t1.0\nsecond line"
+    path = stubs.make("libother.so", version=version, **options)
+    assert find(path) == (family, str(path), "Some MPI: 1.0")
+
+
+def test_find_openmpi_without_a_handle_named(find, stubs):
+    handles = [name for name in OPENMPI_HANDLES if name != "ompi_mpi_byte"]
+    path = stubs.make("libmpi.so.40", handles=handles)
+    assert find(path) == f"{path} lacks ompi_mpi_byte"
+
+
+def test_find_word_takes_only_its_family(find, stubs):
+    mpich = stubs.make("libmpi.so.12")
+    openmpi = stubs.make("libmpi.so.40", handles=OPENMPI_HANDLES)
+    abi = stubs.make("libmpi_abi_mpich.so.1", abi=1)
+    assert find("mpich", stubs.directory)[:2] == (MPICH, str(mpich))
+    assert find("openmpi", stubs.directory)[:2] == (OPENMPI, str(openmpi))
+    assert find("abi", stubs.directory)[:2] == (ABI, str(abi))
+    stubs.make("libmpi.so.40", version="Masked MPI")
+    text = find("openmpi", stubs.directory)
+    assert f"{openmpi} is Masked MPI, not Open MPI" in text
+    assert "libmpi.so.40: not found" in text
+
+
+def test_find_intel_takes_only_intel(find, stubs):
+    path = stubs.make("libmpi.so.12", version="MPICH Version: 4.2")
+    text = find("intel", stubs.directory)
+    assert f"{path} is MPICH Version: 4.2, not Intel MPI" in text
+    stubs.make("libmpi.so.12", version="Intel(R) MPI Library 2021.13")
+    assert find("intel", stubs.directory)[:2] == (MPICH, str(path))
+
+
+def test_find_file_name_in_libdir_first(find, stubs):
+    path = stubs.make("libmpi_mine.so.3")
+    assert find("libmpi_mine.so.3", stubs.directory)[1] == str(path)
+    assert "not found" in find("libmpi_mine.so.3")
+
+
+def test_find_auto_without_launcher_is_world_of_one(find, stubs):
+    stubs.make("libmpi.so.12")
+    assert find("", stubs.directory) == (NONE, "", "no MPI")
+
+
+def test_find_auto_follows_launcher(find, stubs):
+    mpich = str(stubs.make("libmpi.so.12"))
+    openmpi = str(stubs.make("libmpi.so.40", handles=OPENMPI_HANDLES))
+    libdir = stubs.directory
+    assert find("", libdir, HYDRA)[1] == mpich
+    assert find("", libdir, OPENMPI_MPIEXEC)[1] == openmpi
+    assert find("", libdir, PMIX)[1] == openmpi
+    assert find("", libdir, BATCH)[1] == mpich
+
+
+def test_find_auto_standard_abi_of_the_launchers_maker(find, stubs):
+    mpich = str(stubs.make("libmpi_abi_mpich.so.1", abi=1))
+    openmpi = str(stubs.make("libmpi_abi_openmpi.so.1", abi=1))
+    libdir = stubs.directory
+    assert find("", libdir, HYDRA)[:2] == (ABI, mpich)
+    assert find("", libdir, OPENMPI_MPIEXEC)[:2] == (ABI, openmpi)
+    assert find("abi", libdir, OPENMPI_MPIEXEC)[1] == openmpi
+    assert find("abi", libdir)[1] == mpich
+    plain = str(stubs.make("libmpi_abi.so.1", abi=1))
+    assert find("", libdir, OPENMPI_MPIEXEC)[1] == plain
+
+
+def test_find_auto_nothing_fits_lists_all_names(find, tmp_path):
+    text = find("", tmp_path, OPENMPI_MPIEXEC)
+    if not isinstance(text, str):
+        pytest.skip("this machine has an Open MPI in the linker's path")
+    assert "Open MPI (mpiexec)" in text
+    assert "-I mpich|openmpi|intel|abi|PATH or PYTHON_MPI_MPI" in text
+    for name in ("libmpi.so.40", "libmpi_abi.so.1", "libmpi_abi_openmpi.so.1"):
+        assert f"{tmp_path}/{name}: not found" in text
+        assert f" {name}: not found" in text
+
+
+def test_find_auto_incomplete_library_passed_over(find, stubs):
+    stubs.make("libmpi.so.40", lacks=("MPI_Ibcast",), handles=OPENMPI_HANDLES)
+    path = stubs.make("libmpi_abi.so.1", abi=1)
+    found = find("", stubs.directory, OPENMPI_MPIEXEC)
+    assert found[:2] == (ABI, str(path))
+
+
+@pytest.mark.parametrize("env", [{}, HYDRA, BATCH])
+def test_find_auto_preloaded_library_wins(find, stubs, env):
+    path = stubs.make("libmpi.so.40", handles=OPENMPI_HANDLES)
+    stubs.make("libmpi.so.12")
+    found = find("", stubs.directory, env | {"LD_PRELOAD": str(path)})
+    assert found[:2] == (OPENMPI, str(path))
+
+
+def test_find_auto_serial_stand_in_passed_over(find, stubs):
+    serial = stubs.make("libmpiseq.so", lacks=("MPI_Ibcast",))
+    path = stubs.make("libmpi.so.12")
+    preload = {"LD_PRELOAD": str(serial)}
+    assert find("", stubs.directory, preload)[0] == NONE
+    assert find("", stubs.directory, preload | HYDRA)[1] == str(path)
+
+
+@pytest.mark.parametrize("env", [{}, HYDRA])
+def test_find_auto_library_loaded_with_local_symbols_wins(find, stubs, env):
+    path = stubs.make("libmpi.so.40", handles=OPENMPI_HANDLES)
+    stubs.make("libmpi.so.12")
+    found = find("", stubs.directory, env, loaded=path)
+    assert found[:2] == (OPENMPI, str(path))
+
+
+def test_find_word_overrules_loaded_library(find, stubs):
+    loaded = stubs.make("libmpi.so.40", handles=OPENMPI_HANDLES)
+    path = stubs.make("libmpi.so.12")
+    found = find("mpich", stubs.directory, HYDRA, loaded=loaded)
+    assert found[:2] == (MPICH, str(path))
+    assert find("none", stubs.directory, HYDRA, loaded=loaded)[0] == NONE
+
+
+# ---- real libraries -------------------------------------------------------
+
+
+class Installation:
+    """An MPI that is there: its mpiexec, and how to open its library."""
+
+    def __init__(self, mpiexec, which, family, libdir=""):
+        self.mpiexec = mpiexec
+        self.which = which
+        self.family = family
+        self.libdir = libdir
+
+    def run(self, ranks, program, mode, which=None, libdir=None):
+        """Run 'program' with 'ranks' ranks; see run()."""
+        return run(
+            [*self.mpiexec, "-n", ranks, program, mode]
+            + [self.which if which is None else which]
+            + [self.libdir if libdir is None else libdir]
+        )
+
+
+def from_prefix(variable, options, which, family):
+    """Return the Installation whose prefix is in 'variable'."""
+    prefix = os.environ.get(variable)
+    if not prefix:
+        pytest.skip(f"{variable} is not set")
+    prefix = pathlib.Path(prefix)
+    mpiexec = prefix / "bin" / "mpiexec"
+    if not mpiexec.exists():
+        pytest.skip(f"{variable}: there is no {mpiexec}")
+    return Installation([mpiexec, *options], which, family, prefix / "lib")
+
+
+def openmpi_installation():
+    options = ["--oversubscribe"]
+    if os.geteuid() == 0:
+        options.append("--allow-run-as-root")
+    return from_prefix(
+        "MPIIMPORT_TEST_OPENMPI", options, "openmpi", OPENMPI
+    )
+
+
+@pytest.fixture(scope="session")
+def mpich(mpiexec):
+    """The MPICH that everything is tested with."""
+    mpiexec = [os.environ.get("MPIIMPORT_TEST_MPIEXEC") or mpiexec[0]]
+    return Installation(mpiexec, "mpich", MPICH)
+
+
+@pytest.fixture(scope="session")
+def openmpi():
+    """An Open MPI, or skip."""
+    return openmpi_installation()
+
+
+@pytest.fixture(scope="session", params=["mpich", "openmpi", "abi", "legacy"])
+def installation(request):
+    """Each MPI in turn; "legacy" is the MPICH ABI of the standard's MPICH."""
+    if request.param in ("mpich", "openmpi"):
+        return request.getfixturevalue(request.param)
+    which, family = {"abi": ("abi", ABI), "legacy": ("mpich", MPICH)}[
+        request.param
+    ]
+    found = from_prefix("MPIIMPORT_TEST_MPIABI", [], which, family)
+    if which == "mpich" and not (found.libdir / "libmpi.so.12").exists():
+        pytest.skip("no libmpi.so.12 beside the standard ABI's library")
+    return found
+
+
+def check_done(result, family, ranks):
+    status, out, err = result
+    assert status == 0, f"{out}\n{err}"
+    lines = [line for line in out.splitlines() if line.startswith("ok ")]
+    assert len(lines) == 1, f"not one world of {ranks}:\n{out}\n{err}"
+    _, got_family, got_size, callbacks, version = lines[0].split(" ", 4)
+    assert (int(got_family), int(got_size)) == (family, ranks)
+    assert int(callbacks) == 1
+    assert version.startswith("Open MPI") == (family == OPENMPI)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_world_every_call_works(installation, world, ranks):
+    result = installation.run(ranks, world, "calls")
+    check_done(result, installation.family, ranks)
+
+
+@pytest.mark.parametrize("ranks", (1, 3))
+@pytest.mark.parametrize("mode", MODES)
+def test_world_begin_and_end(installation, world, mode, ranks):
+    result = installation.run(ranks, world, mode)
+    check_done(result, installation.family, ranks)
+
+
+@pytest.mark.parametrize("ranks", (1, 3))
+def test_world_one_aborts_all_end(installation, world, ranks):
+    status, out, _ = installation.run(ranks, world, "abort")
+    assert status != 0
+    assert "ok " not in out
+
+
+def test_world_auto_finds_the_launchers_library(installation, world):
+    """Preferring libdir; the old ABI before the standard one."""
+    family = MPICH if installation.family == ABI else installation.family
+    result = installation.run(2, world, "start", which="auto")
+    check_done(result, family, 2)
+
+
+def test_world_path_of_library_works(installation, world):
+    if not installation.libdir:
+        pytest.skip("where the library is, only the linker knows")
+    names = {
+        MPICH: "libmpi.so.12",
+        OPENMPI: "libmpi.so.40",
+        ABI: "libmpi_abi.so.1",
+    }
+    path = installation.libdir / names[installation.family]
+    result = installation.run(2, world, "start", which=path, libdir="")
+    check_done(result, installation.family, 2)
+
+
+# ---- wrong pairs ----------------------------------------------------------
+
+
+def check_wrong_pair(status, out, launcher, library, ranks):
+    assert status == 3
+    assert f"{launcher} started {ranks} ranks" in out
+    assert library in out
+    assert "-I mpich|openmpi|intel|abi|PATH or PYTHON_MPI_MPI" in out
+    assert "ok " not in out
+
+
+def test_pair_mpich_under_faked_openmpi_stops(world, mpich):
+    env = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}
+    status, out, _ = run([world, "start", mpich.which], env)
+    check_wrong_pair(status, out, "Open MPI (mpiexec)", ".so.12 (MPICH", 4)
+
+
+def test_pair_openmpi_library_missing_stops(world, tmp_path):
+    status, out, _ = run([world, "start", "openmpi", tmp_path], HYDRA)
+    if status == 0:
+        pytest.skip("this machine has an Open MPI in the linker's path")
+    assert status == 3
+    assert "libmpi.so.40: not found" in out
+
+
+def test_pair_without_promise_starts_alone(world, mpich):
+    result = run([world, "start", mpich.which])
+    check_done(result, MPICH, 1)
+
+
+def test_pair_mpich_under_openmpi_stops(world, mpich, openmpi):
+    """MPICH 4 runs into our message, MPICH 5 stops with one of its own."""
+    status, out, err = openmpi.run(
+        2, world, "start", which=mpich.which, libdir=""
+    )
+    assert status != 0
+    if "unsupported PMI version" not in err:
+        check_wrong_pair(
+            status, out, "Open MPI (mpiexec)", ".so.12 (MPICH", 2
+        )
+
+
+def test_pair_openmpi_under_hydra_stops(world, mpich, openmpi):
+    status, out, _ = mpich.run(
+        2, world, "start", which="openmpi", libdir=openmpi.libdir
+    )
+    check_wrong_pair(
+        status, out, "Hydra (MPICH's mpiexec)", "libmpi.so.40 (Open MPI", 2
+    )
