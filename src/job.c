@@ -481,8 +481,9 @@ void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers)
     wall = job->program ? mi_clock_now() - job->program : 0;
     numbers->run = wall > imports ? wall - imports : 0;
     numbers->avoided = atomic_load(&job->avoided);
-    numbers->bytes_sent =
-        job->pump ? mi_pump_bytes(job->pump) : job->pumped;
+    if (job->rank == 0)
+        numbers->bytes_sent =
+            job->pump ? mi_pump_bytes(job->pump) : job->pumped;
     if (job->reader) {
         const struct mi_traffic *traffic = mi_reader_traffic(job->reader);
 

@@ -38,7 +38,7 @@ struct mi_numbers {
     uint64_t counts[MI_PHASES];
     uint64_t run;         /* of the program itself, nanoseconds */
     uint64_t bytes_read;  /* from the tree, by this rank's reader */
-    uint64_t bytes_sent;  /* by root's pump, or received by a follower's */
+    uint64_t bytes_sent;  /* root: what its pump has broadcast */
     uint64_t operations;  /* on the tree, by this rank's reader */
     uint64_t avoided;     /* answered from the store instead */
     uint64_t store_bytes; /* leaders: memory of the node store */

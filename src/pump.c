@@ -35,6 +35,12 @@ struct asking {
     unsigned char message[MI_ASK_MAX];
 };
 
+/* An object that a follower holds until its record comes. */
+struct held {
+    struct held *next;
+    struct mi_part part;
+};
+
 /* Hashes of the asks that have been forwarded: each goes out once. */
 struct asked {
     uint64_t *hash; /* open addressing, 0 is free */
@@ -61,7 +67,7 @@ struct mi_pump {
     mpimin_request header, payload;
     void *scratch; /* for payloads that cannot be stored */
     void *room;
-    struct mi_part part;
+    struct held *held; /* the one being filled in first; whole ones behind */
     int part_lost;
     struct asking asks[SENDS];
     struct asked asked;
@@ -359,28 +365,42 @@ static int room_for_records(struct mi_pump *pump, struct mi_error *err)
     return use_scratch(pump, pump->frame.size, err);
 }
 
+/* Give up the object that is being filled in. */
 static void lose_part(struct mi_pump *pump, const struct mi_error *why)
 {
+    struct held *held = pump->held;
+
     pump->part_lost = 1;
-    if (pump->part.file >= 0)
-        mi_mirror_abandon(pump->config.mirror, &pump->part);
+    pump->held = held->next;
+    if (held->part.file >= 0)
+        mi_mirror_abandon(pump->config.mirror, &held->part);
+    free(held);
     say(pump, MI_FIRST_MIRROR, "an object is not mirrored", why);
+}
+
+static void begin_part(struct mi_pump *pump)
+{
+    const struct mi_frame *frame = &pump->frame;
+    struct held *held;
+    struct mi_error why;
+
+    pump->part_lost = 1;
+    if (!pump->config.mirror || !(held = calloc(1, sizeof(*held))))
+        return;
+    held->part.file = -1;
+    held->next = pump->held;
+    pump->held = held;
+    pump->part_lost = 0;
+    if (mi_mirror_begin(pump->config.mirror, frame->object, frame->object_size,
+                        (mode_t)frame->object_mode, &held->part, &why) != 0)
+        lose_part(pump, &why);
 }
 
 static int room_for_piece(struct mi_pump *pump, struct mi_error *err)
 {
-    const struct mi_frame *frame = &pump->frame;
-    struct mi_error why;
-
-    if (frame->offset == 0) {
-        pump->part_lost = pump->config.mirror == NULL;
-        if (!pump->part_lost &&
-            mi_mirror_begin(pump->config.mirror, frame->object,
-                            frame->object_size, (mode_t)frame->object_mode,
-                            &pump->part, &why) != 0)
-            lose_part(pump, &why);
-    }
-    return use_scratch(pump, frame->size, err);
+    if (pump->frame.offset == 0)
+        begin_part(pump);
+    return use_scratch(pump, pump->frame.size, err);
 }
 
 /* A whole header has come: make room for what follows and receive that. */
@@ -410,14 +430,21 @@ static int begin_payload(struct mi_pump *pump, struct mi_error *err)
 static void place_object(void *arg, const struct mi_record *record)
 {
     struct mi_pump *pump = arg;
+    struct held **at = &pump->held, *held;
     struct mi_error why;
 
-    if (record->kind != MI_KIND_MIRROR || pump->part.file < 0 ||
-        pump->part.id != record->object)
+    if (record->kind != MI_KIND_MIRROR)
         return;
-    if (mi_mirror_finish(pump->config.mirror, &pump->part,
+    while (*at && (*at)->part.id != record->object)
+        at = &(*at)->next;
+    held = *at;
+    if (!held)
+        return; /* lost: loading it fails, and is done directly */
+    *at = held->next;
+    if (mi_mirror_finish(pump->config.mirror, &held->part,
                          mi_record_key(record), &why) != 0)
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
+    free(held);
     mi_mailbox_set_mirror(pump->config.mailbox,
                           mi_mirror_root(pump->config.mirror));
 }
@@ -428,7 +455,7 @@ static void take_piece(struct mi_pump *pump)
 
     if (pump->part_lost)
         return;
-    if (mi_part_write(&pump->part, pump->frame.offset, pump->room,
+    if (mi_part_write(&pump->held->part, pump->frame.offset, pump->room,
                       pump->frame.size, &why) != 0)
         lose_part(pump, &why);
 }
@@ -651,7 +678,6 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
     if (!pump)
         return mi_fail_errno(err, "pump");
     pump->config = *config;
-    pump->part.file = -1;
     if (mi_thread_start(&pump->thread, "mpiimport-pump", run, pump, err) !=
         0) {
         free(pump);
@@ -671,8 +697,13 @@ void mi_pump_destroy(struct mi_pump *pump)
 {
     if (!pump)
         return;
-    if (pump->part.file >= 0)
-        mi_mirror_abandon(pump->config.mirror, &pump->part);
+    while (pump->held) {
+        struct held *held = pump->held;
+
+        pump->held = held->next;
+        mi_mirror_abandon(pump->config.mirror, &held->part);
+        free(held);
+    }
     for (int i = 0; i < WINDOW; i++)
         mi_object_clear(&pump->window[i].object);
     mi_object_clear(&pump->object);

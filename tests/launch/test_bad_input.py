@@ -621,7 +621,9 @@ MPI.COMM_WORLD.Barrier()
 
 
 @several
-@pytest.mark.parametrize("text", [RAISE_ON_ONE, RAISE_BESIDE_MPI])
+@pytest.mark.parametrize(
+    "text", [RAISE_ON_ONE, RAISE_BESIDE_MPI], ids=["sleeping", "in_mpi"]
+)
 def test_uncaught_exception_on_one_rank_ends_all(
     launch, program, ranks, nodes, text
 ):
@@ -676,10 +678,10 @@ EXIT_AFTER_MPI = "from mpi4py import MPI\n" + EXIT
 
 
 @layouts
-@pytest.mark.parametrize("text", [EXIT, EXIT_AFTER_MPI])
+@pytest.mark.parametrize("text", [EXIT, EXIT_AFTER_MPI], ids=["", "mpi"])
 @pytest.mark.parametrize("value", ["3", "0", "None", "'farewell'"])
 def test_sys_exit_on_all_ranks_keeps_status(
-    launch, stock_job, program, ranks, nodes, text, value
+    launch, program, ranks, nodes, text, value
 ):
     main = program(text.format(value=value))
     expected = {"3": 3, "0": 0, "None": 0, "'farewell'": 1}[value]
