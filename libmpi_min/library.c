@@ -332,10 +332,15 @@ static int find_in(struct mpimin_library *library, const char *dir,
     int rc;
     int i;
     int j;
+    int most;
 
     for (i = 0; i < 4 && search->families[i]; i++) {
         family = search->families[i];
-        for (j = 0; j < 3 && family->names[j]; j++) {
+        /* Each name costs every rank an open there: where several families
+         * are in question, only the name that PyPI's packages use.
+         */
+        most = dir && search->families[1] ? 1 : 3;
+        for (j = 0; j < most && family->names[j]; j++) {
             if (!dir) {
                 rc = open_name(library, family->names[j], family, 0, search);
             } else {

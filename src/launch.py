@@ -88,7 +88,7 @@ def _absolute(path):
     """As CPython makes the name of a script absolute: nothing is resolved."""
     if path.startswith("/"):
         return path
-    return os.path.join(os.getcwd(), path.removeprefix("./"))
+    return os.path.join(os.getcwd(), path)
 
 
 def _is_zip(data):
@@ -184,7 +184,8 @@ def _fresh_main(loader, path=None):
 
 
 def _run_code(source, filename, names):
-    exec(compile(source, filename, "exec", dont_inherit=True), names)
+    code = compile(source, filename, "exec", dont_inherit=True)
+    core.call_alone(exec, code, names)
 
 
 def _pyc_code(data):
@@ -203,7 +204,7 @@ def _run_script(program):
     path, data = program["path"], program["data"]
     if path.endswith(".pyc"):
         names = _fresh_main(SourcelessFileLoader("__main__", path), path)
-        exec(_pyc_code(data), names)
+        core.call_alone(exec, _pyc_code(data), names)
     else:
         names = _fresh_main(SourceFileLoader("__main__", path), path)
         _run_code(data, path, names)
@@ -215,7 +216,7 @@ def _run_module(name, alter_argv):
     import runpy
 
     _fresh_main(BuiltinImporter)
-    runpy._run_module_as_main(name, alter_argv)
+    core.call_alone(runpy._run_module_as_main, name, alter_argv)
 
 
 def _run_interactive(job):
@@ -242,7 +243,7 @@ def _run(job, options, program):
     elif kind == "command":
         _run_code(options.value, "<string>", _fresh_main(BuiltinImporter))
     elif kind == "stdin":
-        _run_code(program["data"], "<stdin>", _fresh_main(BuiltinImporter))
+        _run_code(program["data"], "<stdin>", _fresh_main(BuiltinImporter, "<stdin>"))
     else:
         _run_interactive(job)
 
@@ -355,6 +356,9 @@ def _start(options):
 
 def _site(job):
     """What stock python3 does before it comes to the program."""
+    import site  # noqa: F401  under no_site, or it would run at once
+
+    core.set_flag("no_site", 0)
     core.enter(PHASE_SITE)
     try:
         core._module("mpisite").run(job)
@@ -368,7 +372,6 @@ def install():
     options = _parse(["-c", ""])
     job = _start(options)
     if sys.flags.no_site:
-        core.set_flag("no_site", 0)
         _site(job)
     core.boot_done()
 
@@ -398,7 +401,6 @@ def main(argv):
     job = _start(options)
     program = _share_plan(job, options)
     if not options.no_site:
-        core.set_flag("no_site", 0)
         _site(job)
     if program["kind"] == "error":
         if job.rank == 0:

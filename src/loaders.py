@@ -31,25 +31,43 @@ STOCK = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
 _code_type = type(_call_with_frames_removed.__code__)
 
 
-class _Direct:
-    """Mix-in: time and count a stock loader."""
+def _forget_frame(error):
+    """Take the calling frame out of the traceback: stock has no such frame.
+
+    (A bare raise afterwards does not put it back.)
+    """
+    error.__traceback__ = error.__traceback__.tb_next
+
+
+class _Timed:
+    """Mix-in: time and count; mpi_phase is what the loading turns out to be."""
 
     def create_module(self, spec):
-        core.enter(LOAD_DIRECT)
+        core.enter(self.mpi_phase)
         try:
             return super().create_module(spec)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
         finally:
             core.leave()
 
     def exec_module(self, module):
         since = core.now()
-        core.enter(LOAD_DIRECT)
+        core.enter(self.mpi_phase)
         try:
             super().exec_module(module)
-        except BaseException:
+        except BaseException as error:
             core.leave()
+            _forget_frame(error)
             raise
-        core.loaded(LOAD_DIRECT, module.__name__, since)
+        core.loaded(self.mpi_phase, module.__name__, since)
+
+
+class _Direct(_Timed):
+    """Mix-in: straight from the filesystem."""
+
+    mpi_phase = LOAD_DIRECT
 
 
 class DirectSourceLoader(_Direct, SourceFileLoader):
@@ -64,20 +82,10 @@ class DirectExtensionLoader(_Direct, ExtensionFileLoader):
     """An extension module, straight from the filesystem."""
 
 
-class _Stored:
-    """Mix-in: time and count; phase is what the loading turned out to be."""
+class _Stored(_Timed):
+    """Mix-in: through the store, as long as that can answer."""
 
     mpi_phase = LOAD
-
-    def exec_module(self, module):
-        since = core.now()
-        core.enter(self.mpi_phase)
-        try:
-            super().exec_module(module)
-        except BaseException:
-            core.leave()
-            raise
-        core.loaded(self.mpi_phase, module.__name__, since)
 
     def mpi_directly(self):
         """The store cannot help: this module is loaded by stock means."""
@@ -93,22 +101,37 @@ class _Stored:
         return super().get_data(path) if data is None else data
 
 
+class _SourceOnly(SourceFileLoader):
+    """Stock's loader, which gets the source from the store and no bytecode."""
+
+    def path_stats(self, path):
+        raise OSError
+
+    def get_data(self, path):
+        data = core.read(path)
+        return super().get_data(path) if data is None else data
+
+
 class StoreSourceLoader(_Stored, SourceFileLoader):
     """A module with source, from the bytecode in the store."""
 
     def get_code(self, fullname):
         path = self.get_filename(fullname)
         data = core.bytecode(path)
-        if data is core.PENDING:
-            return _compile(fullname, path)
-        if data is core.SOURCE:
-            return self.source_to_code(self.get_data(path), path)
-        if data is None:
-            self.mpi_directly()
-            return SourceFileLoader(fullname, path).get_code(fullname)
-        code = marshal.loads(data[16:])
-        if not isinstance(code, _code_type):
-            return _compile_bytecode(data[16:], fullname, path, path)
+        try:
+            if data is core.PENDING:
+                return _compile(fullname, path)
+            if data is core.SOURCE:
+                return _SourceOnly(fullname, path).get_code(fullname)
+            if data is None:
+                self.mpi_directly()
+                return SourceFileLoader(fullname, path).get_code(fullname)
+            code = marshal.loads(data[16:])
+            if not isinstance(code, _code_type):
+                return _compile_bytecode(data[16:], fullname, path, path)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
         _imp._fix_co_filename(code, path)
         return code
 
@@ -132,12 +155,14 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
         core.enter(LOAD_FILE)
         try:
             mirror = core.mirrored(self.path)
-            if mirror is not None:
-                module = self._mpi_create(spec, mirror)
-                if module is not None:
-                    return module
+            module = self._mpi_create(spec, mirror) if mirror else None
+            if module is not None:
+                return module
             self.mpi_directly()
-            return super().create_module(spec)
+            return ExtensionFileLoader.create_module(self, spec)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
         finally:
             core.leave()
 
@@ -150,6 +175,7 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
             module = _call_with_frames_removed(_imp.create_dynamic, copy)
         except ImportError as error:
             if error.path != mirror:
+                _forget_frame(error)
                 raise
             return None
         if getattr(module, "__file__", None) == mirror:
@@ -163,8 +189,9 @@ def _compile(fullname, path):
     try:
         status = loader.path_stats(path)
         code = loader.get_code(fullname)
-    except BaseException:
+    except BaseException as error:
         core.publish_bytecode(path, None, 0, 0)
+        _forget_frame(error)
         raise
     mtime, size = int(status["mtime"]), status["size"]
     data = bytes(_code_to_timestamp_pyc(code, mtime, size))

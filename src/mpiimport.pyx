@@ -928,6 +928,40 @@ def print_exception(error, traceback):
     PyErr_PrintEx(1)
 
 
+cdef extern from *:
+    """
+    /* The frame that the next call of Python code will have below it. */
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define mi_frame_below(tstate) ((tstate)->current_frame)
+    #else
+    #define mi_frame_below(tstate) ((tstate)->cframe->current_frame)
+    #endif
+
+    static PyObject *mi_call_alone(PyObject *function, PyObject *args)
+    {
+        PyThreadState *tstate = PyThreadState_Get();
+        struct _PyInterpreterFrame *below = mi_frame_below(tstate);
+        PyObject *result;
+
+        mi_frame_below(tstate) = NULL;
+        result = PyObject_Call(function, args, NULL);
+        mi_frame_below(tstate) = below;
+        return result;
+    }
+    """
+    object mi_call_alone(object function, tuple args)
+
+
+def call_alone(function, *args):
+    """Call function(*args) as if nothing had called it.
+
+    The program finds no frames of the launcher below its own, so that
+    sys._getframe(), inspect.stack(), warnings and traceback.print_stack() say
+    what they say under plain Python.
+    """
+    return mi_call_alone(function, args)
+
+
 def set_flag(name, value):
     """Change an item of sys.flags (a launcher runs under -S)."""
     items = repr(sys.flags).partition("(")[2].rstrip(")").split(", ")

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,11 @@ LIBRARIES = (
     "/usr/lib64",
     "/usr/lib",
 )
+
+
+def pytest_configure():
+    """Let SIGTERM stop the tests as Ctrl-C does, so that jobs end too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -115,9 +121,7 @@ def launch(launcher, mpiexec, repo_root, python, tmp_path, job_environment):
     The working directory is the test's tmp_path, which counts as shared.
     launcher="stock" runs plain Python, "shebang" the script itself.
     """
-    runner = job.Runner(
-        mpiexec, repo_root, python, tmp_path, job_environment
-    )
+    runner = job.Runner(mpiexec, repo_root, python, tmp_path, job_environment)
 
     def run(ranks, args, **options):
         options.setdefault("launcher", launcher)
@@ -128,9 +132,7 @@ def launch(launcher, mpiexec, repo_root, python, tmp_path, job_environment):
 
 
 @pytest.fixture(scope="session")
-def stock_job(
-    mpiexec, repo_root, python, tmp_path_factory, job_environment
-):
+def stock_job(mpiexec, repo_root, python, tmp_path_factory, job_environment):
     """Run a job with plain Python: stock_job(ranks, args); each only once."""
     results = {}
 
@@ -141,9 +143,7 @@ def stock_job(
             runner = job.Runner(
                 mpiexec, repo_root, python, scratch, job_environment
             )
-            results[key] = runner.run(
-                ranks, args, launcher="stock", **options
-            )
+            results[key] = runner.run(ranks, args, launcher="stock", **options)
         return results[key]
 
     return run
@@ -157,9 +157,7 @@ def stock(python, tmp_path, job_environment):
     """
 
     def run(args, env=None, stdin=None, cwd=None, under=()):
-        runner = job.Runner(
-            [], tmp_path, python, tmp_path, job_environment
-        )
+        runner = job.Runner([], tmp_path, python, tmp_path, job_environment)
         return runner.run_alone(
             args, env=env, stdin=stdin, cwd=cwd, under=under
         )

@@ -179,8 +179,8 @@ assert MPI.COMM_WORLD.size == 2" > build/mpi4py.log 2>&1 < /dev/null
 }
 
 # The wheel asks for libmpi.so.12, which Debian 12 calls libmpich.so.12: build
-# from source then.  Not from pip's cache, which may be about another MPI; without
-# optimisation, which takes 40 s instead of 140 s.
+# from source then.  Not from pip's cache, which may be about another MPI;
+# without optimisation, which takes 40 s instead of 140 s.
 fit_mpi4py() {
     mpi4py_works && return
     pin=$(grep '^mpi4py==' requirements.txt)

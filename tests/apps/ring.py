@@ -42,8 +42,7 @@ def main():
     comm = MPI.COMM_WORLD
     received = travel(comm)
     expected = [
-        parcel((comm.rank - 1 - step) % comm.size)
-        for step in range(comm.size)
+        parcel((comm.rank - 1 - step) % comm.size) for step in range(comm.size)
     ]
     line = (
         f"rank {comm.rank}: first {received[0]}, "

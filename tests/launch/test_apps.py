@@ -21,20 +21,18 @@ some_layouts = pytest.mark.parametrize(("ranks", "nodes"), SOME)
 
 def check_same(result, expected):
     """Same lines in any order, same status, and a silent stderr."""
-    assert result.status == expected.status, result
+    assert result.status == expected.status, str(result)
     assert result.lines() == expected.lines(), f"{result}{expected}"
     if expected.status == 0:
         assert result.stderr == expected.stderr, f"{result}{expected}"
 
 
 @layouts
-def test_hello_any_layout_same_as_stock(
-    launch, stock_job, apps, ranks, nodes
-):
+def test_hello_any_layout_same_as_stock(launch, stock_job, apps, ranks, nodes):
     args = [apps / "hello.py"]
     result = launch(ranks, args, nodes=nodes)
     check_same(result, stock_job(ranks, args))
-    assert len(result.lines()) == ranks, result
+    assert len(result.lines()) == ranks, str(result)
 
 
 @layouts
@@ -42,7 +40,7 @@ def test_ring_any_layout_same_as_stock(launch, stock_job, apps, ranks, nodes):
     args = [apps / "ring.py"]
     result = launch(ranks, args, nodes=nodes)
     check_same(result, stock_job(ranks, args))
-    assert len(result.lines()) == ranks, result
+    assert len(result.lines()) == ranks, str(result)
 
 
 @some_layouts
@@ -98,12 +96,12 @@ def test_bandwidth_some_layouts_same_table(
     args = [apps / "bandwidth.py"]
     result = launch(ranks, args, nodes=nodes)
     expected = stock_job(ranks, args)
-    assert result.status == expected.status, result
-    assert without_rates(result) == without_rates(expected), result
+    assert result.status == expected.status, str(result)
+    assert without_rates(result) == without_rates(expected), str(result)
     if ranks == 1:
-        assert result.stderr == expected.stderr, result
+        assert result.stderr == expected.stderr, str(result)
     else:
-        assert len(result.lines()) == 16, result
+        assert len(result.lines()) == 16, str(result)
 
 
 def test_shebang_with_python_in_path_same_as_stock(launch, stock_job, apps):
@@ -117,5 +115,5 @@ def test_without_mpiexec_is_one_rank(launch, apps, stock):
     runner = launch.runner
     words = runner.start_of_rank("python-mpi.py")[1:]
     result = stock([*words, apps / "hello.py"])
-    assert result.status == 0, result
-    assert result.lines() == ["hello from rank 0 of 1"], result
+    assert result.status == 0, str(result)
+    assert result.lines() == ["hello from rank 0 of 1"], str(result)

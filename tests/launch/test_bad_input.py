@@ -24,7 +24,7 @@ several = pytest.mark.parametrize(
 )
 
 # Import every name in argv; leave for each of them what came of it.
-TRY_ALL = '''
+TRY_ALL = """
 import importlib
 import sys
 
@@ -45,16 +45,16 @@ for name in sys.argv[2:]:
     else:
         found[name] = ("imported", getattr(module, "VALUE", None))
 report(found)
-'''
+"""
 
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 
 
 def same_everywhere(result, expected, ranks):
     """Each rank reported what plain Python, alone, has reported."""
-    assert expected.status == 0, expected
-    assert result.status == 0, result
-    assert sorted(result.reports) == list(range(ranks)), result
+    assert expected.status == 0, str(expected)
+    assert result.status == 0, str(result)
+    assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank in range(ranks):
         for name, found in expected.reports[0].items():
             assert result.reports[rank][name] == found, (
@@ -69,14 +69,14 @@ def same_everywhere(result, expected, ranks):
 def test_missing_script_as_python(launch, stock, tmp_path, ranks, nodes):
     missing = tmp_path / "missing.py"
     expected = stock([missing])
-    text = expected.stderr[expected.stderr.index("can't open file"):]
+    text = expected.stderr[expected.stderr.index("can't open file") :]
     result = launch(ranks, [missing], nodes=nodes)
-    assert expected.status == 2, expected
-    assert result.status == 2, result
-    assert result.stderr.count("can't open file") == 1, result
-    assert text.strip() in result.stderr, result
-    assert "Traceback" not in result.stderr, result
-    assert result.stdout == "", result
+    assert expected.status == 2, str(expected)
+    assert result.status == 2, str(result)
+    assert result.stderr.count("can't open file") == 1, str(result)
+    assert text.strip() in result.stderr, str(result)
+    assert "Traceback" not in result.stderr, str(result)
+    assert result.stdout == "", str(result)
 
 
 BROKEN_SOURCES = {
@@ -142,7 +142,7 @@ def test_broken_modules_same_errors_on_all_ranks(
 
 def traceback_of(text):
     """Return the last traceback in 'text', from its first line on."""
-    return text[text.rindex("Traceback (most recent call last)"):]
+    return text[text.rindex("Traceback (most recent call last)") :]
 
 
 @layouts
@@ -154,14 +154,14 @@ def test_uncaught_import_error_status_1_and_stock_traceback(
     main = program(f"import {name}\n")
     expected = stock([main])
     result = launch(ranks, [main], nodes=nodes)
-    assert expected.status == 1, expected
-    assert result.status == 1, result
+    assert expected.status == 1, str(expected)
+    assert result.status == 1, str(result)
     assert traceback_of(expected.stderr).strip() in result.stderr, (
         f"{result}{expected}"
     )
     tracebacks = result.stderr.count("Traceback (most recent call last)")
     node_count = ranks if nodes == "each" else 1
-    assert 1 <= tracebacks <= node_count, result
+    assert 1 <= tracebacks <= node_count, str(result)
 
 
 @layouts
@@ -172,8 +172,8 @@ def test_syntax_error_in_script_as_python(
     main.write_text("print('never')\nx = = 1\n")
     expected = stock([main])
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status == 1, result
-    assert result.stdout == "", result
+    assert result.status == 1, str(result)
+    assert result.stdout == "", str(result)
     assert expected.stderr.strip() in result.stderr, f"{result}{expected}"
 
 
@@ -192,9 +192,7 @@ def without_privilege():
         "--bounding-set=-dac_override,-dac_read_search",
         "--inh-caps=-dac_override,-dac_read_search",
     ]
-    probe = subprocess.run(
-        [*words, "true"], capture_output=True, check=False
-    )
+    probe = subprocess.run([*words, "true"], capture_output=True, check=False)
     if probe.returncode != 0:
         pytest.skip("runs as root, and setpriv may not drop capabilities")
     return words
@@ -244,7 +242,9 @@ def test_unreadable_files_same_errors_on_all_ranks(
     args = [main, modules, *names]
     try:
         expected = stock(args, env=env, under=without_privilege)
-        assert expected.reports[0]["secret"][0] == "PermissionError", expected
+        assert expected.reports[0]["secret"][0] == "PermissionError", str(
+            expected
+        )
         result = launch(
             ranks, args, nodes=nodes, env=env, under=without_privilege
         )
@@ -262,11 +262,11 @@ def test_unreadable_script_as_python(
     main.write_text("print('never')\n")
     main.chmod(0)
     expected = stock([main], under=without_privilege)
-    text = expected.stderr[expected.stderr.index("can't open file"):]
+    text = expected.stderr[expected.stderr.index("can't open file") :]
     result = launch(ranks, [main], nodes=nodes, under=without_privilege)
     assert result.status == expected.status == 2, f"{result}{expected}"
-    assert result.stderr.count("can't open file") == 1, result
-    assert text.strip() in result.stderr, result
+    assert result.stderr.count("can't open file") == 1, str(result)
+    assert text.strip() in result.stderr, str(result)
 
 
 # --- bytecode
@@ -298,7 +298,7 @@ def write_bytecode(source, value=None, change=None, mode=None, flags=0):
 
 
 def _with(position, data, new):
-    return data[:position] + new + data[position + len(new):]
+    return data[:position] + new + data[position + len(new) :]
 
 
 CHANGES = {
@@ -420,12 +420,14 @@ def test_source_edited_between_two_runs_new_code_runs(
     for value in ("first", "the second"):
         module.write_text(f"VALUE = {value!r}\n")
         result = launch(ranks, [main], nodes=nodes, env=env)
-        assert result.status == 0, result
-        assert result.reports == dict.fromkeys(range(ranks), value), result
+        assert result.status == 0, str(result)
+        assert result.reports == dict.fromkeys(range(ranks), value), str(
+            result
+        )
     module.unlink()
     result = launch(ranks, [main], nodes=nodes, env=env)
-    assert result.status == 1, result
-    assert "No module named 'changing'" in result.stderr, result
+    assert result.status == 1, str(result)
+    assert "No module named 'changing'" in result.stderr, str(result)
 
 
 # --- shared objects
@@ -475,8 +477,8 @@ def test_truncated_object_import_error_names_it(
     modules = tmp_path / "modules"
     made = write_truncated_objects(modules)
     result = launch(ranks, [main, modules, *made], nodes=nodes)
-    assert result.status == 0, result
-    assert sorted(result.reports) == list(range(ranks)), result
+    assert result.status == 0, str(result)
+    assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank in range(ranks):
         for module, path in made.items():
             kind, text, name, its_path, *_ = result.reports[rank][module]
@@ -540,11 +542,11 @@ def small_room(tmp_path):
 
 def check_fallback(result, expected, ranks, place):
     """The right result, and a message that names the directory."""
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     assert result.lines() == expected.lines(), f"{result}{expected}"
     if ranks > 1:
-        assert str(place) in result.stderr, result
-    assert "Traceback" not in result.stderr, result
+        assert str(place) in result.stderr, str(result)
+    assert "Traceback" not in result.stderr, str(result)
 
 
 @pytest.mark.parametrize(
@@ -557,11 +559,9 @@ def test_store_too_small_message_and_right_result(
     """No room for the store (8k), or for what it has to hold (others)."""
     words, place, left = small_room(size)
     args = [apps / "spectrum.py"]
-    result = launch(
-        ranks, args, nodes=nodes, under=words, store=place, timeout=120
-    )
+    result = launch(ranks, args, nodes=nodes, under=words, store=place)
     check_fallback(result, stock_job(1, args), ranks, place)
-    assert left() == [], result
+    assert left() == [], str(result)
 
 
 @pytest.mark.parametrize("size", ["8k", "1m"])
@@ -570,10 +570,10 @@ def test_store_too_small_strategy_names_right_result(
 ):
     words, place, left = small_room(size)
     args = ["--strategy", "names", apps / "spectrum.py"]
-    result = launch(2, args, under=words, store=place, timeout=120)
-    assert result.status == 0, result
-    assert result.lines() == stock_job(1, args[2:]).lines(), result
-    assert left() == [], result
+    result = launch(2, args, under=words, store=place)
+    assert result.status == 0, str(result)
+    assert result.lines() == stock_job(1, args[2:]).lines(), str(result)
+    assert left() == [], str(result)
 
 
 @several
@@ -600,7 +600,7 @@ def test_unusable_directory_message_and_right_result(
 
 # --- the ways in which a rank ends
 
-RAISE_ON_ONE = '''
+RAISE_ON_ONE = """
 import time
 
 def inner():
@@ -609,15 +609,15 @@ def inner():
 if RANK == 1:
     inner()
 time.sleep(600)
-'''
+"""
 
-RAISE_BESIDE_MPI = '''
+RAISE_BESIDE_MPI = """
 from mpi4py import MPI
 
 if RANK == 1:
     raise RuntimeError(f"on purpose on rank {RANK}")
 MPI.COMM_WORLD.Barrier()
-'''
+"""
 
 
 @several
@@ -629,16 +629,16 @@ def test_uncaught_exception_on_one_rank_ends_all(
 ):
     main = program(text, "raising.py")
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status == 1, result
+    assert result.status == 1, str(result)
     assert result.stderr.count("Traceback (most recent call last)") == 1, (
         result
     )
     traceback = traceback_of(result.stderr)
-    assert "RuntimeError: on purpose on rank 1" in traceback, result
-    assert f'File "{main}", line ' in traceback, result
+    assert "RuntimeError: on purpose on rank 1" in traceback, str(result)
+    assert f'File "{main}", line ' in traceback, str(result)
     before = result.stderr[: result.stderr.index("Traceback")]
     header = before.splitlines()[-1] if before else ""
-    assert re.search(r"\brank 1\b", header, re.IGNORECASE), result
+    assert re.search(r"\brank 1\b", header, re.IGNORECASE), str(result)
 
 
 def test_uncaught_exception_traceback_lists_the_program_only(
@@ -648,7 +648,7 @@ def test_uncaught_exception_traceback_lists_the_program_only(
     main = program(RAISE_ON_ONE.replace("RANK == 1", "True"), "raising.py")
     expected = stock([main])
     result = launch(1, [main])
-    assert result.status == expected.status == 1, result
+    assert result.status == expected.status == 1, str(result)
     assert traceback_of(expected.stderr) in result.stderr, (
         f"{result}{expected}"
     )
@@ -662,18 +662,18 @@ def test_uncaught_keyboard_interrupt_ends_all(launch, program, ranks, nodes):
         "time.sleep(600)\n"
     )
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status != 0, result
-    assert "KeyboardInterrupt" in result.stderr, result
+    assert result.status != 0, str(result)
+    assert "KeyboardInterrupt" in result.stderr, str(result)
 
 
-EXIT = '''
+EXIT = """
 import sys
 import time
 
 time.sleep(0.2 * RANK)
 print("still here", RANK, flush=True)
 sys.exit({value})
-'''
+"""
 EXIT_AFTER_MPI = "from mpi4py import MPI\n" + EXIT
 
 
@@ -686,22 +686,22 @@ def test_sys_exit_on_all_ranks_keeps_status(
     main = program(text.format(value=value))
     expected = {"3": 3, "0": 0, "None": 0, "'farewell'": 1}[value]
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status == expected, result
+    assert result.status == expected, str(result)
     assert result.lines() == [f"still here {rank}" for rank in range(ranks)]
-    assert "Traceback" not in result.stderr, result
+    assert "Traceback" not in result.stderr, str(result)
     farewells = ranks if "farewell" in value else 0
-    assert result.stderr.count("farewell") == farewells, result
+    assert result.stderr.count("farewell") == farewells, str(result)
 
 
 @several
 def test_sys_exit_on_one_rank_keeps_status(launch, program, ranks, nodes):
     main = program("import sys\n\nsys.exit(3 if RANK == 1 else 0)\n")
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status == 3, result
-    assert "Traceback" not in result.stderr, result
+    assert result.status == 3, str(result)
+    assert "Traceback" not in result.stderr, str(result)
 
 
-KILL = '''
+KILL = """
 import os
 import signal
 import time
@@ -713,7 +713,7 @@ time.sleep(0.3)
 if RANK == {rank}:
     os.kill(os.getpid(), signal.{name})
 time.sleep(600)
-'''
+"""
 
 
 @several
@@ -723,10 +723,10 @@ def test_sigkill_of_one_rank_ends_all_and_leaves_nothing(
 ):
     main = program(KILL.format(rank=rank, name="SIGKILL"))
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status != 0, result
+    assert result.status != 0, str(result)
 
 
-KILL_EARLY = '''
+KILL_EARLY = """
 import os
 import signal
 
@@ -735,7 +735,7 @@ if RANK == {rank}:
 import numpy.fft
 import scipy.interpolate
 import late_module
-'''
+"""
 
 
 @several
@@ -748,7 +748,7 @@ def test_sigkill_while_others_import_ends_all_and_leaves_nothing(
     )
     main = program(KILL_EARLY.format(rank=rank))
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status != 0, result
+    assert result.status != 0, str(result)
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGTERM"])
@@ -757,7 +757,7 @@ def test_other_signals_of_one_rank_end_all_and_leave_nothing(
 ):
     main = program(KILL.format(rank=1, name=name))
     result = launch(3, [main])
-    assert result.status != 0, result
+    assert result.status != 0, str(result)
 
 
 @several
@@ -770,4 +770,4 @@ def test_os_exit_of_one_rank_leaves_nothing(launch, program, ranks, nodes):
         "time.sleep(600)\n"
     )
     result = launch(ranks, [main], nodes=nodes)
-    assert result.status != 0, result
+    assert result.status != 0, str(result)

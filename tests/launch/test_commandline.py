@@ -99,9 +99,9 @@ REPORT_SEEN = SEEN + "report(SEEN)\n"
 
 def check_seen(result, expected, ranks):
     """Every rank has seen what plain Python, alone, has seen."""
-    assert expected.status == 0, expected
-    assert result.status == 0, result
-    assert sorted(result.reports) == list(range(ranks)), result
+    assert expected.status == 0, str(expected)
+    assert result.status == 0, str(result)
+    assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank in range(ranks):
         for name, value in expected.reports[0].items():
             found = result.reports[rank][name]
@@ -152,9 +152,7 @@ ENVIRONMENTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "env", ENVIRONMENTS, ids=lambda env: next(iter(env))
-)
+@pytest.mark.parametrize("env", ENVIRONMENTS, ids=lambda env: next(iter(env)))
 def test_python_variable_same_effect_as_stock(launch, stock, program, env):
     args = [program(REPORT_SEEN)]
     result = launch(2, args, nodes="each", env=env)
@@ -189,9 +187,9 @@ def test_interpreter_option_same_bytecode_written(
     expected = stock([option, main])
     files = written()
     result = launch(2, [option, main], nodes="each")
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     assert result.reports == dict.fromkeys(range(2), expected.reports[0])
-    assert written() == files, result
+    assert written() == files, str(result)
 
 
 def test_warning_as_error_in_module_raises(launch, stock, program, tmp_path):
@@ -203,19 +201,17 @@ def test_warning_as_error_in_module_raises(launch, stock, program, tmp_path):
         "except UserWarning as error:\n    report(repr(error))\n"
     )
     result = launch(2, ["-W", "error", main])
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     assert result.reports == dict.fromkeys(
         range(2), "UserWarning('on purpose')"
-    ), result
+    ), str(result)
 
 
 # --- what to run
 
 
 @several
-def test_script_with_arguments_as_stock(
-    launch, stock, program, ranks, nodes
-):
+def test_script_with_arguments_as_stock(launch, stock, program, ranks, nodes):
     """What follows the script is the script's, whatever it looks like."""
     args = [
         program(REPORT_SEEN),
@@ -272,16 +268,14 @@ def test_stdin_of_a_script_is_left_to_rank_0(launch, program):
     )
     text = "a line\nand another\n"
     result = launch(3, [main], stdin=text)
-    assert result.reports == {0: text}, result
+    assert result.reports == {0: text}, str(result)
 
 
 @several
 @pytest.mark.parametrize(
     "name", ["package", "package.module", "package.inner", "single"]
 )
-def test_module_as_stock(
-    launch, stock, program, tmp_path, ranks, nodes, name
-):
+def test_module_as_stock(launch, stock, program, tmp_path, ranks, nodes, name):
     program(REPORT_SEEN, "package/__main__.py")
     program(REPORT_SEEN, "package/module.py")
     program(REPORT_SEEN, "package/inner/__main__.py")
@@ -302,9 +296,9 @@ def test_module_not_found_as_stock(launch, stock, tmp_path, name):
     result = launch(3, args, nodes="two")
     assert result.status == expected.status == 1, f"{result}{expected}"
     message = expected.stderr.strip().rpartition("python")[2]
-    message = message[message.index(": ") + 2:]
+    message = message[message.index(": ") + 2 :]
     assert message in result.stderr, f"{result}{expected}"
-    assert "Traceback" not in result.stderr, result
+    assert "Traceback" not in result.stderr, str(result)
 
 
 @several
@@ -336,11 +330,11 @@ def test_directory_and_zip_without_main_as_stock(
     else:
         target.mkdir()
     expected = stock([target])
-    message = expected.stderr[expected.stderr.index("can't find"):].strip()
+    message = expected.stderr[expected.stderr.index("can't find") :].strip()
     result = launch(3, [target], nodes="two")
     assert result.status == expected.status == 1, f"{result}{expected}"
     assert message in result.stderr, f"{result}{expected}"
-    assert "Traceback" not in result.stderr, result
+    assert "Traceback" not in result.stderr, str(result)
 
 
 # --- our own options
@@ -348,18 +342,18 @@ def test_directory_and_zip_without_main_as_stock(
 
 def test_help_is_on_stdout(launch):
     result = launch(1, ["--help"])
-    assert result.status == 0, result
-    assert "usage" in result.stdout.lower(), result
+    assert result.status == 0, str(result)
+    assert "usage" in result.stdout.lower(), str(result)
     for option in ("--timing", "--strategy", "--share", "--local", "-T"):
-        assert option in result.stdout, result
-    assert result.stderr == "", result
+        assert option in result.stdout, str(result)
+    assert result.stderr == "", str(result)
 
 
 def test_version_is_on_stdout(launch):
     result = launch(1, ["--version"])
-    assert result.status == 0, result
-    assert re.search(r"\b\d+\.\d+", result.stdout), result
-    assert result.stderr == "", result
+    assert result.status == 0, str(result)
+    assert re.search(r"\b\d+\.\d+", result.stdout), str(result)
+    assert result.stderr == "", str(result)
 
 
 @pytest.mark.parametrize(
@@ -379,18 +373,18 @@ def test_version_is_on_stdout(launch):
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_bad_option_status_2_and_message(launch, ranks, args, named):
     result = launch(ranks, args)
-    assert result.status == 2, result
-    assert result.stdout == "", result
-    assert named in result.stderr, result
-    assert "Traceback" not in result.stderr, result
+    assert result.status == 2, str(result)
+    assert result.stdout == "", str(result)
+    assert named in result.stderr, str(result)
+    assert "Traceback" not in result.stderr, str(result)
 
 
 def test_bad_variable_status_2_and_message(launch):
     env = {"PYTHON_MPI_STRATEGY": "bogus"}
     result = launch(2, ["-c", "pass"], env=env)
-    assert result.status == 2, result
-    assert "bogus" in result.stderr, result
-    assert "Traceback" not in result.stderr, result
+    assert result.status == 2, str(result)
+    assert "bogus" in result.stderr, str(result)
+    assert "Traceback" not in result.stderr, str(result)
 
 
 STRATEGIES = [
@@ -406,32 +400,41 @@ STRATEGIES = [
 
 
 @pytest.mark.parametrize(("options", "env"), STRATEGIES)
-@pytest.mark.parametrize(
-    ("ranks", "nodes"), [(1, "one"), (3, "two")]
-)
-def test_strategy_right_result(
-    launch, stock_job, apps, ranks, nodes, options, env
-):
+def test_strategy_right_result(launch, stock_job, apps, options, env):
     app = apps / "spectrum.py"
-    result = launch(ranks, [*options, app], nodes=nodes, env=env)
+    result = launch(3, [*options, app], nodes="two", env=env)
     expected = stock_job(1, [app])
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     assert result.stdout == expected.stdout, f"{result}{expected}"
-    assert result.stderr == "", result
+    assert result.stderr == "", str(result)
 
 
-@pytest.mark.parametrize("options", [["--strategy", "names"], ["-d"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--strategy=none"], ["--strategy=names"], ["-d"]],
+    ids=" ".join,
+)
+def test_strategy_alone_right_result(launch, stock_job, apps, options):
+    app = apps / "spectrum.py"
+    result = launch(1, [*options, app])
+    assert result.status == 0, str(result)
+    assert result.stdout == stock_job(1, [app]).stdout, str(result)
+
+
+@pytest.mark.parametrize(
+    "options", [["--strategy=names"], ["-d"]], ids=" ".join
+)
 def test_strategy_diverging_imports_right_result(
     launch, stock_job, apps, options
 ):
     app = apps / "diverge.py"
     result = launch(3, [*options, app], nodes="each")
     expected = stock_job(3, [app])
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     assert result.stdout == expected.stdout, f"{result}{expected}"
 
 
-LOADS = '''
+LOADS = """
 import mpiimport
 
 
@@ -448,7 +451,7 @@ import package.two
 
 after = loads()
 report({name: after[name] - before[name] for name in after})
-'''
+"""
 
 
 @pytest.fixture
@@ -465,7 +468,7 @@ def loads(launch, program, tmp_path):
 
     def run(options, env=None):
         result = launch(2, [*options, main], nodes="each", env=env)
-        assert result.status == 0, result
+        assert result.status == 0, str(result)
         return result.reports[1]
 
     return run
@@ -513,8 +516,7 @@ def test_timing_by_option_and_variable_same_file(launch, program, tmp_path):
     assert first.status == second.status == 0, f"{first}{second}"
     data = [json.loads(file.read_text()) for file in files]
     counts = [
-        [entry["phases"]["LOAD"][1] for entry in job["ranks"]]
-        for job in data
+        [entry["phases"]["LOAD"][1] for entry in job["ranks"]] for job in data
     ]
     assert counts[0] == counts[1], f"{data}{first}{second}"
 
@@ -544,5 +546,5 @@ def test_directory_of_stores_by_option_and_variable(
         env={"PYTHON_MPI_TMPDIR": env},
         store=place,
     )
-    assert result.status == 0, result
-    assert result.reports[1] is True, result
+    assert result.status == 0, str(result)
+    assert result.reports[1] is True, str(result)

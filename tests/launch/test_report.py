@@ -35,7 +35,7 @@ several = pytest.mark.parametrize(
 
 # What is loaded, told without importing anything more: distinct modules
 # that a file loader has made.
-COUNT = '''
+COUNT = """
 
 def modules_from_files():
     import sys
@@ -65,7 +65,7 @@ def loads():
     }
 
 
-'''
+"""
 AT_END = "report((modules_from_files(), loads()))\n"
 
 
@@ -85,8 +85,8 @@ def timed(launch, tmp_path):
         file = tmp_path / "timing.json"
         file.unlink(missing_ok=True)
         result = launch(ranks, [f"--timing={file}", *args], **options)
-        assert result.status == status, result
-        assert file.exists(), result
+        assert result.status == status, str(result)
+        assert file.exists(), str(result)
         data = json.loads(file.read_text(encoding="utf-8"))
         assert data["schema"] == 1, data
         return result, data["ranks"]
@@ -107,16 +107,16 @@ def test_lines_on_stderr_have_the_format(
     launch, stock_job, apps, ranks, nodes
 ):
     result = launch(ranks, ["--timing", apps / "spectrum.py"], nodes=nodes)
-    assert result.status == 0, result
+    assert result.status == 0, str(result)
     expected = stock_job(1, [apps / "spectrum.py"])
-    assert result.stdout == expected.stdout, result
+    assert result.stdout == expected.stdout, str(result)
     for name in (*PHASES, "ALL"):
         found = line_of(name).search(result.stderr)
         assert found, f"no line {name}: seconds (count){result}"
-        assert 0.0 <= float(found.group(1)) <= result.seconds, result
+        assert 0.0 <= float(found.group(1)) <= result.seconds, str(result)
     if ranks > 1:
         for word in ("min", "mean", "max"):
-            assert re.search(rf"\b{word}\b", result.stderr), result
+            assert re.search(rf"\b{word}\b", result.stderr), str(result)
 
 
 def test_lines_on_stderr_come_once_for_any_number_of_ranks(launch, program):
@@ -125,16 +125,16 @@ def test_lines_on_stderr_come_once_for_any_number_of_ranks(launch, program):
     lines = {}
     for ranks in (2, 5):
         result = launch(ranks, ["--timing", main])
-        assert result.status == 0, result
+        assert result.status == 0, str(result)
         lines[ranks] = len(line_of("ALL").findall(result.stderr))
-    assert lines[2] == lines[5] >= 1, result
+    assert lines[2] == lines[5] >= 1, str(result)
 
 
 @several
 def test_no_timing_asked_stderr_is_empty(launch, program, ranks, nodes):
     result = launch(ranks, [program("report(1)\n")], nodes=nodes)
-    assert result.status == 0, result
-    assert result.stderr == "", result
+    assert result.status == 0, str(result)
+    assert result.stderr == "", str(result)
 
 
 # --- sums
@@ -161,18 +161,14 @@ def test_phases_nested_imports_count_time_once(
             f"import nested{number + 1}\n"
         )
     (tmp_path / "nested4.py").write_text("import time\n\ntime.sleep(0.5)\n")
-    result, entries = timed(
-        ranks, [program("import nested0\n")], nodes=nodes
-    )
+    result, entries = timed(ranks, [program("import nested0\n")], nodes=nodes)
     for entry in entries:
         seconds = entry["phases"]["LOAD"][0]
         assert 0.5 <= seconds < 0.9, f"{entry}{result}"
 
 
 @several
-def test_phases_program_time_is_in_none_of_them(
-    timed, program, ranks, nodes
-):
+def test_phases_program_time_is_in_none_of_them(timed, program, ranks, nodes):
     """What the program itself does is no start-up time."""
     main = program("import time\n\ntime.sleep(1.5)\n")
     result, entries = timed(ranks, [main], nodes=nodes)
@@ -190,17 +186,15 @@ def test_counts_numeric_equal_modules_loaded(
     timed, program, ranks, nodes, strategy
 ):
     main = program(COUNT + NUMERIC + AT_END)
-    result, entries = timed(
-        ranks, ["--strategy", strategy, main], nodes=nodes
-    )
-    assert sorted(result.reports) == list(range(ranks)), result
+    result, entries = timed(ranks, ["--strategy", strategy, main], nodes=nodes)
+    assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank, (modules, loads) in result.reports.items():
         assert sum(loads.values()) == modules, f"rank {rank}{result}"
         assert count_of(entries[rank]) == modules, f"rank {rank}{result}"
         assert modules > 500, f"rank {rank}{result}"
 
 
-PACKAGE = '''
+PACKAGE = """
 import importlib
 
 
@@ -230,7 +224,7 @@ report([
     step("math", "builtins", "sys"),
     step("_lsprof"),
 ])
-'''
+"""
 
 
 @layouts
@@ -253,8 +247,8 @@ def test_counts_of_single_imports_are_exact(
     )  # fmt: skip
     assert compiled.status == 0, compiled
     result = launch(ranks, [program(COUNT + PACKAGE)], nodes=nodes)
-    assert result.status == 0, result
-    assert sorted(result.reports) == list(range(ranks)), result
+    assert result.status == 0, str(result)
+    assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank, steps in result.reports.items():
         where = f"rank {rank}: {steps}{result}"
         assert [modules for modules, _ in steps[:6]] == [1, 1, 2, 1, 0, 1]
@@ -281,8 +275,8 @@ def test_counts_other_ranks_load_next_to_nothing_directly(
     result, _ = timed(ranks, [main], nodes=nodes)
     for rank in range(1, ranks):
         _, loads = result.reports[rank]
-        assert loads["LOADDirect"] <= before.reports[0] + 3, result
-        assert loads["LOADFile"] > 50, result
+        assert loads["LOADDirect"] <= before.reports[0] + 3, str(result)
+        assert loads["LOADFile"] > 50, str(result)
 
 
 # --- JSON
@@ -291,7 +285,9 @@ def test_counts_other_ranks_load_next_to_nothing_directly(
 @layouts
 def test_json_numeric_has_the_schema(timed, program, ranks, nodes):
     result, entries = timed(ranks, [program(NUMERIC)], nodes=nodes)
-    assert [entry["rank"] for entry in entries] == list(range(ranks)), result
+    assert [entry["rank"] for entry in entries] == list(range(ranks)), str(
+        result
+    )
     for entry in entries:
         assert set(entry["phases"]) >= {*PHASES, "ALL"}, f"{entry}{result}"
         for name, (seconds, count) in entry["phases"].items():
@@ -314,17 +310,21 @@ def test_json_only_root_reads(timed, program, tmp_path, ranks, nodes):
     result, entries = timed(ranks, [main], nodes=nodes, env=env)
     size = (package / "__init__.py").stat().st_size
     root, others = entries[0], entries[1:]
-    assert root["operations"] > 0, result
-    assert root["bytes_read"] > size, result
+    assert root["operations"] > 0, str(result)
+    assert root["bytes_read"] > size, str(result)
     for entry in others:
         assert entry["operations"] == 0, f"{entry}{result}"
         assert entry["bytes_read"] == 0, f"{entry}{result}"
         assert entry["avoided"] > 500, f"{entry}{result}"
         assert entry["phases"]["IO"][1] == 0, f"{entry}{result}"
     if nodes == "each":
-        assert root["bytes_sent"] > 1_000_000, result
-    assert max(entry["store_bytes"] for entry in entries) > 1_000_000, result
-    assert max(entry["mirror_bytes"] for entry in entries) > 1_000_000, result
+        assert root["bytes_sent"] > 1_000_000, str(result)
+    assert max(entry["store_bytes"] for entry in entries) > 1_000_000, str(
+        result
+    )
+    assert max(entry["mirror_bytes"] for entry in entries) > 1_000_000, str(
+        result
+    )
 
 
 @pytest.mark.parametrize("value", [0, 3])
@@ -339,10 +339,10 @@ def test_json_file_cannot_be_written_message_and_status_kept(
 ):
     file = tmp_path / "nowhere" / "timing.json"
     result = launch(2, [f"--timing={file}", program("report(1)\n")])
-    assert result.status == 0, result
-    assert result.reports == {0: 1, 1: 1}, result
-    assert str(file) in result.stderr, result
-    assert "Traceback" not in result.stderr, result
+    assert result.status == 0, str(result)
+    assert result.reports == {0: 1, 1: 1}, str(result)
+    assert str(file) in result.stderr, str(result)
+    assert "Traceback" not in result.stderr, str(result)
 
 
 # --- a rank that is gone
@@ -363,11 +363,8 @@ def test_report_rank_died_job_ends(
 ):
     """The others stand at their end already, and wait for the report."""
     main = program(
-        "import time\n\n"
-        "if RANK == 1:\n"
-        "    time.sleep(1)\n"
-        f"    {end}\n"
+        f"import time\n\nif RANK == 1:\n    time.sleep(1)\n    {end}\n"
     )
     file = tmp_path / "timing.json"
     result = launch(ranks, [f"--timing={file}", main], nodes=nodes)
-    assert result.status != 0, result
+    assert result.status != 0, str(result)

@@ -376,9 +376,7 @@ class Runner:
         (job / "reports").mkdir()
         return job
 
-    def _run(
-        self, job, command, added, stdin, timeout, cwd, store, strace
-    ):
+    def _run(self, job, command, added, stdin, timeout, cwd, store, strace):
         (job / "stdin").write_text(stdin or "", encoding="utf-8")
         start = time.monotonic()
         with (
@@ -395,7 +393,12 @@ class Runner:
                 cwd=self.scratch if cwd is None else cwd,
                 start_new_session=True,
             )
-            problem = self._wait(process, timeout, added[MARKER])
+            try:
+                problem = self._wait(process, timeout, added[MARKER])
+            except BaseException:
+                end_processes(process.pid, added[MARKER])
+                process.wait()
+                raise
         result = Result(
             command=command,
             added=added,
@@ -424,9 +427,7 @@ class Runner:
             running = processes_of(process.pid, marker)
             problem = f"hung for {timeout} s: {running}"
         else:
-            left = wait_until_empty(
-                lambda: processes_of(process.pid, marker)
-            )
+            left = wait_until_empty(lambda: processes_of(process.pid, marker))
             if left:
                 problem = f"still running after the job's end: {left}"
         if problem is not None:

@@ -60,7 +60,7 @@ def operation(line, cwd):
     descriptor = DESCRIPTOR.match(rest)
     if descriptor is not None:
         base = _unescaped(descriptor.group(1)).removesuffix(" (deleted)")
-        rest = rest[descriptor.end():]
+        rest = rest[descriptor.end() :]
     if name in ("read", "readv", "pread64", "preadv", "preadv2"):
         path = base if descriptor is not None else ""
     elif name.startswith(("getdents", "fstat")):
