@@ -120,7 +120,7 @@ build/mpiimport.c: $(CYTHON_SOURCES) $(VENV)/config.mk
 # Generated C: our warnings are for what we write.
 build/mpiimport.o: build/mpiimport.c build/embedded.h build/flags
 	$(call note,CC)
-	$(Q)$(CC) $(BASE_FLAGS) -D_GNU_SOURCE -fwrapv -fno-strict-aliasing \
+	$(Q)$(CC) $(BASE_FLAGS) -D_GNU_SOURCE -DCYTHON_COMPRESS_STRINGS=0 -fwrapv -fno-strict-aliasing \
 		$(INCLUDES) -Ibuild -isystem $(PYTHON_INCLUDE) -MMD -MP \
 		-c -o $@ $<
 

@@ -114,10 +114,10 @@ class _Listener:
     Afterwards it passes everything on: what site has imported may hold it.
     """
 
-    def __init__(self, stream, shown):
+    def __init__(self, stream, shown, text):
         self.stream = stream
         self.shown = shown
-        self.text = []
+        self.text = text
         self.over = False
 
     def __getattr__(self, name):
@@ -195,20 +195,19 @@ def _apply(site):
                 site.__dict__[name] = value
 
 
-def _apply_listening(site, shown):
-    """Apply, and return what was said on standard error."""
+def _apply_listening(site, shown, said):
+    """Apply, and append what is said on standard error to the list 'said'."""
     stream = sys.stderr
     if stream is None:
         _apply(site)
-        return ""
-    sys.stderr = listener = _Listener(stream, shown)
+        return
+    sys.stderr = listener = _Listener(stream, shown, said)
     try:
         _apply(site)
     finally:
         listener.over = True
         if sys.stderr is listener:
             sys.stderr = stream
-    return "".join(listener.text)
 
 
 def run(job):
@@ -223,7 +222,13 @@ def run(job):
         return
     if job.rank == 0:
         _read_ahead(*_site_directories(site))
-    said = _apply_listening(site, shown=job.rank == 0)
-    at_root = job.bcast(said.encode("utf-8", "backslashreplace"))
-    if said.encode("utf-8", "backslashreplace") != at_root and sys.stderr:
-        sys.stderr.write(f"mpiimport: rank {job.rank}: site says here:\n{said}")
+    said = []
+    try:
+        _apply_listening(site, job.rank == 0, said)
+    finally:  # whatever happens here, the others wait for root
+        here = "".join(said)
+        root = job.bcast(here.encode("utf-8", "backslashreplace"))
+        if here.encode("utf-8", "backslashreplace") != root and sys.stderr:
+            sys.stderr.write(
+                f"mpiimport: rank {job.rank}: site says here:\n{here}"
+            )

@@ -31,6 +31,7 @@ cdef extern from "format.h" nogil:
         MI_KIND_MIRROR
     int MI_CODE_PENDING
     int MI_CODE_SOURCE
+    int MI_MIRROR_DAMAGED
     int MI_FLAG_LOCAL
     struct mi_record:
         uint8_t kind

@@ -17,6 +17,7 @@
  *
  *   payload: LIST    struct mi_entries, sorted names of the directory
  *            FILE    the bytes of the file, or of the bytecode file
+ *            ABSENT  (of a damaged object) one line that says why
  *            others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
@@ -60,8 +61,9 @@ enum mi_kind {
 /* Codes of an ABSENT answer to MI_CODE, beside the errno values. */
 #define MI_CODE_PENDING 4097 /* no valid bytecode; root is about to compile */
 #define MI_CODE_SOURCE 4098  /* root has none to give: compile the source */
-/* Code of an ABSENT answer to MI_MIRROR: root could not store it. */
-#define MI_MIRROR_REFUSED 4099
+/* Codes of an ABSENT answer to MI_MIRROR, beside the errno values. */
+#define MI_MIRROR_REFUSED 4099 /* load it directly */
+#define MI_MIRROR_DAMAGED 4100 /* do not load it; the payload says why */
 
 /* Flags of a record. */
 #define MI_FLAG_LOCAL 1 /* LIST: the directory is on a memory filesystem */

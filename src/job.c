@@ -18,7 +18,7 @@
 #define READERS 16
 #define GRACE 2      /* milliseconds */
 #define PATIENCE 60  /* seconds */
-#define COMPILING 5  /* seconds that root may take to compile for others */
+#define COMPILING 1  /* seconds that root may take to compile for others */
 #define GATHERING 10 /* seconds for the numbers at the end */
 #define ALONE ((size_t)1 << 30) /* bytes of address space for one rank */
 #define NOTICES 8
@@ -28,8 +28,10 @@ struct mi_job {
     struct mpimin_promise promise;
     int ours; /* we initialised MPI, so we finalise it */
     int rank, size;
+    char *tmpdir; /* where node stores are made */
     int report;
     uint64_t grace, patience; /* nanoseconds */
+    atomic_uint lost; /* growth of the store when patience was over, plus 1 */
     mpimin_comm comm;
     struct mi_node node;
     struct mi_mirror *mirror;
@@ -39,7 +41,7 @@ struct mi_job {
     atomic_uint_fast64_t avoided;
     uint64_t program; /* when it began */
     uint64_t before;  /* ALL at that time */
-    uint64_t pumped;  /* bytes, once the pump has gone */
+    struct mi_numbers mine; /* on their way to rank 0 */
     struct mi_numbers *gathered;
     pthread_mutex_t lock; /* of the notices */
     char *notice[NOTICES];
@@ -62,7 +64,8 @@ int mi_job_forked(void)
 
 void mi_job_say(struct mi_job *job, unsigned first, const char *text)
 {
-    if (job->node.mailbox && !mi_mailbox_first(job->node.mailbox, first))
+    if (mi_job_forked() || (job->node.mailbox &&
+                            !mi_mailbox_first(job->node.mailbox, first)))
         return;
     pthread_mutex_lock(&job->lock);
     if (job->notices < NOTICES && (job->notice[job->notices] = strdup(text)))
@@ -70,15 +73,22 @@ void mi_job_say(struct mi_job *job, unsigned first, const char *text)
     pthread_mutex_unlock(&job->lock);
 }
 
+/* What happens to the node's memory, with the directory that it is in. */
 static void notice(void *arg, unsigned first, const char *text)
 {
-    mi_job_say(arg, first, text);
+    struct mi_job *job = arg;
+    char line[2 * PATH_MAX];
+
+    snprintf(line, sizeof(line), "%s: %s", job->tmpdir, text);
+    mi_job_say(job, first, line);
 }
 
 int mi_job_notice(struct mi_job *job, char *text, size_t size)
 {
     char *line = NULL;
 
+    if (mi_job_forked())
+        return 0; /* another thread may have held the lock at the fork */
     pthread_mutex_lock(&job->lock);
     if (job->notices > 0) {
         line = job->notice[0];
@@ -132,7 +142,7 @@ static void say_direct(struct mi_job *job, const struct mi_error *why)
              "no node store: %s; modules are loaded directly from the "
              "filesystem (-T DIR chooses another directory for it)",
              why->text);
-    mi_job_say(job, MI_FIRST_DIRECT, text);
+    notice(job, MI_FIRST_DIRECT, text);
 }
 
 static int start_reader(struct mi_job *job, const struct mi_job_config *config,
@@ -185,7 +195,8 @@ static int start_leader(struct mi_job *job, const struct mi_job_config *config,
                         struct mi_error *err)
 {
     if (job->node.nodes > 1 && level < MPIMIN_THREAD_MULTIPLE) {
-        mi_job_say(job, MI_FIRST_THREAD,
+        if (job->rank == 0)
+            mi_job_say(job, MI_FIRST_THREAD,
                    "MPI does not grant MPI_THREAD_MULTIPLE: one rank per node "
                    "reads the filesystem instead of one rank per job");
         if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
@@ -235,6 +246,7 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
     const char *tmpdir = config->tmpdir ? config->tmpdir : "/dev/shm";
     enum mpimin_thread level;
 
+    *result = job;
     if (!job)
         return mi_fail_errno(err, "job");
     pthread_mutex_init(&job->lock, NULL);
@@ -244,17 +256,17 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
     job->patience =
         (uint64_t)(config->patience > 0 ? config->patience : PATIENCE) *
         1000000000u;
-    if (tmpdir[0] != '/') {
-        free(job);
+    if (tmpdir[0] != '/')
         return mi_fail(err, MI_ERRNO, EINVAL,
                        "-T %s: the directory must be an absolute path",
                        tmpdir);
-    }
+    job->tmpdir = strdup(tmpdir);
+    if (!job->tmpdir)
+        return mi_fail_errno(err, "job");
     pthread_atfork(NULL, NULL, after_fork);
     if (start_mpi(job, config, &level, err) != 0 ||
         start_node(job, config, tmpdir, level, err) != 0)
-        return -1; /* MPI may refer to 'job' already: it is not freed */
-    *result = job;
+        return -1;
     return 0;
 }
 
@@ -278,11 +290,6 @@ int mi_job_stored(const struct mi_job *job)
     return job->node.stored;
 }
 
-struct mpimin *mi_job_mpi(struct mi_job *job)
-{
-    return job->mpi;
-}
-
 /* ---- questions ------------------------------------------------------------------------ */
 
 const struct mi_record *mi_job_find(const struct mi_job *job,
@@ -299,10 +306,21 @@ static int pending(const struct mi_record *record)
            record->code == MI_CODE_PENDING;
 }
 
+/* How long to wait for an answer: once that was in vain, not again before the
+ * store grows.
+ */
+static uint64_t patience(const struct mi_job *job)
+{
+    return atomic_load(&job->lost) == mi_mailbox_growth(job->node.mailbox) + 1
+               ? job->grace
+               : job->patience;
+}
+
 static void say_patience(struct mi_job *job, const char *key)
 {
     char text[PATH_MAX + 200];
 
+    atomic_store(&job->lost, mi_mailbox_growth(job->node.mailbox) + 1);
     snprintf(text, sizeof(text),
              "no answer from rank 0 for %llu s; %s and what else is not there "
              "in time is read directly from the filesystem",
@@ -342,7 +360,7 @@ static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
             pending_since = now;
         if (*record && now - pending_since > COMPILING * 1000000000ull)
             return 1;
-        if (now - start > job->patience) {
+        if (now - start > patience(job)) {
             say_patience(job, key);
             return 0;
         }
@@ -481,9 +499,8 @@ void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers)
     wall = job->program ? mi_clock_now() - job->program : 0;
     numbers->run = wall > imports ? wall - imports : 0;
     numbers->avoided = atomic_load(&job->avoided);
-    if (job->rank == 0)
-        numbers->bytes_sent =
-            job->pump ? mi_pump_bytes(job->pump) : job->pumped;
+    if (job->rank == 0 && job->pump)
+        numbers->bytes_sent = mi_pump_bytes(job->pump);
     if (job->reader) {
         const struct mi_traffic *traffic = mi_reader_traffic(job->reader);
 
@@ -504,18 +521,17 @@ void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers)
  */
 static int gather(struct mi_job *job, struct mi_error *err)
 {
-    struct mi_numbers mine;
     mpimin_request request = 0;
     int done;
 
     if (!job->report)
         return 0;
-    mi_job_numbers(job, &mine);
-    job->gathered = calloc((size_t)job->size, sizeof(mine));
+    mi_job_numbers(job, &job->mine);
+    job->gathered = calloc((size_t)job->size, sizeof(job->mine));
     if (!job->gathered)
         return mi_fail_errno(err, "report");
-    if (mpimin_igather(job->mpi, &mine, sizeof(mine), job->gathered, 0,
-                       job->comm, &request, err) != 0 ||
+    if (mpimin_igather(job->mpi, &job->mine, sizeof(job->mine), job->gathered,
+                       0, job->comm, &request, err) != 0 ||
         mpimin_wait(job->mpi, &request, GATHERING, &done, err) != 0)
         return -1;
     if (!done) {
@@ -526,6 +542,22 @@ static int gather(struct mi_job *job, struct mi_error *err)
                        GATHERING);
     }
     return 0;
+}
+
+/* The stream has broken on this node: the others would wait for it for ever.
+ * Nobody is left who could raise this, so it is written here.
+ */
+static void end_broken(struct mi_job *job)
+{
+    char text[1400];
+
+    dprintf(STDERR_FILENO,
+            "mpiimport: rank %d: the stream of modules has broken, so the job "
+            "cannot end in order: aborting\n",
+            job->rank);
+    while (mi_job_notice(job, text, sizeof(text)))
+        dprintf(STDERR_FILENO, "mpiimport: rank %d: %s\n", job->rank, text);
+    mi_job_abort(job, 1);
 }
 
 /* Serve until all ranks are here, then gather.  Runs once, at the beginning
@@ -539,15 +571,14 @@ static int wind_up(struct mi_job *job, struct mi_error *err)
         return 0;
     if (job->node.mailbox)
         mi_mailbox_detach(job->node.mailbox);
-    if (job->pump) {
-        mi_pump_wait(job->pump);
-        job->pumped = mi_pump_bytes(job->pump);
-        mi_pump_destroy(job->pump);
-        job->pump = NULL;
-    }
+    if (job->pump && mi_pump_finish(job->pump) != 0)
+        end_broken(job);
     if (job->reader)
         mi_reader_stop(job->reader);
-    rc = gather(job, err);
+    /* Sleeping here, where MPI_Finalize would spin. */
+    rc = mpimin_barrier(job->mpi, job->comm, err);
+    if (rc == 0)
+        rc = gather(job, err);
     if (job->node.leaders)
         rc |= mpimin_comm_free(job->mpi, &job->node.leaders, err);
     return mpimin_comm_free(job->mpi, &job->comm, err) | rc;
@@ -588,6 +619,8 @@ void mi_job_remove(struct mi_job *job)
 
 void mi_job_abort(struct mi_job *job, int status)
 {
+    if (!job || !job->mpi)
+        _exit(status);
     mi_job_remove(job);
     mpimin_abort(job->mpi, status);
 }

@@ -51,7 +51,8 @@ struct mi_numbers {
 
 /* Initialise MPI unless that is done, form nodes, make the stores and start
  * the pumps.  Collective over MPI_COMM_WORLD.  A store that cannot be made is
- * not an error: that node loads directly, and there is a notice.
+ * not an error: that node loads directly, and there is a notice.  On failure
+ * *job (unless NULL) is good for mi_job_abort() only.
  */
 int mi_job_start(struct mi_job **job, const struct mi_job_config *config,
                  struct mi_error *err);
@@ -62,8 +63,6 @@ int mi_job_size(const struct mi_job *job);
 int mi_job_source(const struct mi_job *job);
 /* Are questions answered here at all (0: load directly)? */
 int mi_job_stored(const struct mi_job *job);
-/* Is this the only rank? */
-struct mpimin *mi_job_mpi(struct mi_job *job);
 
 /* ---- questions (local, any thread) --------------------------------------------- */
 

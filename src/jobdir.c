@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define LOCK "lock"
+#define NEW_LOCK "lock.new"
 #define YOUNG 60 /* seconds in which a directory may be without its lock */
 #define ATTEMPTS 16
 #define GUARD_FILES 1024 /* descriptors that the guard closes */
@@ -64,9 +65,11 @@ static void remove_tree(int dir, int top, const char *name)
 static int take_lock(struct mi_jobdir *jobdir, struct mi_error *err)
 {
     jobdir->lock =
-        openat(jobdir->dir, LOCK,
+        openat(jobdir->dir, NEW_LOCK,
                O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (jobdir->lock < 0 || flock(jobdir->lock, LOCK_EX | LOCK_NB) != 0)
+    /* It gets its name when it is locked: nobody finds it free before. */
+    if (jobdir->lock < 0 || flock(jobdir->lock, LOCK_EX | LOCK_NB) != 0 ||
+        renameat(jobdir->dir, NEW_LOCK, jobdir->dir, LOCK) != 0)
         return mi_fail_errno(err, "cannot lock %s/" LOCK, jobdir->path);
     return 0;
 }

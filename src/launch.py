@@ -29,12 +29,15 @@ def _fail(message, status):
 
 
 def _parse(argv):
-    options = core._module("options")
+    parser = core._module("options")
     try:
-        return options.parse(argv, os.environ)
-    except options.UsageError as error:
+        options = parser.parse(argv, os.environ)
+    except parser.UsageError as error:
         launcher = os.path.basename(sys.argv[0] or NAME)
         _fail(f"{error}\nTry '{launcher} --help' for more information.", 2)
+    if options.tmpdir:
+        options.tmpdir = os.path.abspath(options.tmpdir)
+    return options
 
 
 # ---- the interpreter's own options --------------------------------------------
@@ -140,7 +143,13 @@ def _share_plan(job, options):
     """Return root's plan on every rank.  Collective."""
     import marshal
 
-    data = marshal.dumps(_plan(options)) if job.rank == 0 else None
+    data = None
+    if job.rank == 0:
+        try:
+            program = _plan(options)
+        except Exception as error:  # noqa: BLE001  the others wait for this
+            program = {"kind": "error", "error": f"{type(error).__name__}: {error}"}
+        data = marshal.dumps(program)
     return marshal.loads(job.bcast(data))
 
 
@@ -191,7 +200,7 @@ def _run_code(source, filename, names):
 def _pyc_code(data):
     """The code of a .pyc that is run as a script."""
     import marshal
-    from importlib.util import MAGIC_NUMBER
+    from _frozen_importlib_external import MAGIC_NUMBER
 
     if data[:4] != MAGIC_NUMBER:
         raise RuntimeError("Bad magic number in .pyc file")
@@ -258,8 +267,11 @@ def _flush():
 
 def _own(traceback):
     """The traceback without the frames of this module at its begin."""
-    here = _own.__code__.co_filename
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == here:
+    ours = _own.__code__.co_filename
+    while traceback is not None:
+        name = traceback.tb_frame.f_code.co_filename
+        if name != ours and not name.endswith("mpiimport.pyx"):
+            break
         traceback = traceback.tb_next
     return traceback
 
@@ -347,7 +359,7 @@ def _start(options):
         # Whether others are there is unknown: everybody says it.
         sys.stderr.write(f"{NAME}: {error}\n")
         sys.stderr.flush()
-        os._exit(1)
+        core.abort(1)
     atexit.register(_finish, options)
     core.say()
     core.hook()

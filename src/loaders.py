@@ -20,6 +20,7 @@ from _frozen_importlib_external import (
     SourcelessFileLoader,
     _code_to_timestamp_pyc,
     _compile_bytecode,
+    cache_from_source,
 )
 
 import mpiimport as core
@@ -83,9 +84,22 @@ class DirectExtensionLoader(_Direct, ExtensionFileLoader):
 
 
 class _Stored(_Timed):
-    """Mix-in: through the store, as long as that can answer."""
+    """Mix-in: through the store, as long as that can answer.
+
+    A module that is executed again (importlib.reload) is read from the
+    filesystem: its source may have changed since root read it.
+    """
 
     mpi_phase = LOAD
+    mpi_again = False
+
+    def exec_module(self, module):
+        self.mpi_again = "__builtins__" in module.__dict__
+        try:
+            super().exec_module(module)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
 
     def mpi_directly(self):
         """The store cannot help: this module is loaded by stock means."""
@@ -117,7 +131,7 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
 
     def get_code(self, fullname):
         path = self.get_filename(fullname)
-        data = core.bytecode(path)
+        data = None if self.mpi_again else core.bytecode(path)
         try:
             if data is core.PENDING:
                 return _compile(fullname, path)
@@ -128,7 +142,8 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
                 return SourceFileLoader(fullname, path).get_code(fullname)
             code = marshal.loads(data[16:])
             if not isinstance(code, _code_type):
-                return _compile_bytecode(data[16:], fullname, path, path)
+                cached = cache_from_source(path)
+                return _compile_bytecode(data[16:], fullname, cached, path)
         except BaseException as error:
             _forget_frame(error)
             raise
@@ -154,7 +169,11 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
     def create_module(self, spec):
         core.enter(LOAD_FILE)
         try:
-            mirror = core.mirrored(self.path)
+            try:
+                mirror = core.mirrored(self.path)
+            except ImportError as error:
+                error.name = self.name
+                raise
             module = self._mpi_create(spec, mirror) if mirror else None
             if module is not None:
                 return module
@@ -201,12 +220,11 @@ def _compile(fullname, path):
 
 def compile_for_others(path):
     """Root: publish the bytecode of a file that another rank imports."""
-    if core.bytecode(path) is core.PENDING:
-        name = path.rpartition("/")[2].rpartition(".")[0]
-        try:
-            _compile(name, path)
-        except Exception:  # noqa: BLE001  the importing rank will meet it, too
-            return
+    name = path.rpartition("/")[2].rpartition(".")[0]
+    try:
+        _compile(name, path)
+    except Exception:  # noqa: BLE001  the importing rank will meet it, too
+        return
 
 
 def setup(strategy):

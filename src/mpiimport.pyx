@@ -18,13 +18,11 @@ from core cimport *
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import (
-    BYTECODE_SUFFIXES,
-    SOURCE_SUFFIXES,
+    MAGIC_NUMBER,
     FileFinder,
     cache_from_source,
 )
 
-import _imp
 import marshal
 import posix
 
@@ -116,7 +114,7 @@ cdef class Job:
     cdef object modules   # [[name, phase, seconds], ...] for -v, or None
 
     def __cinit__(self, options):
-        self.job = NULL
+        self.job = NULL  # filled in by start()
         self.options = options
         self.strategy = "none" if options.direct else options.strategy
         self.share = tuple(path + "/" for path in options.share)
@@ -200,7 +198,8 @@ cdef class Job:
     def bcast(self, data, root=0):
         """Return root's bytes on every rank.  Collective."""
         cdef mi_error err
-        cdef uint64_t size = len(data) if data is not None else 0
+        cdef bytes content = bytes(data) if self.rank == root else b""
+        cdef uint64_t size = len(content)
         cdef int rc, source = root
         cdef char *bytes_at
         with nogil:
@@ -208,7 +207,7 @@ cdef class Job:
         check(rc, &err)
         buffer = bytearray(size)
         if self.rank == root:
-            buffer[:] = data
+            buffer[:] = content
         if size > 0:
             bytes_at = buffer
             with nogil:
@@ -256,13 +255,12 @@ def start(options):
     from _imp import check_hash_based_pycs
     from _thread import get_ident
 
-    from importlib.util import MAGIC_NUMBER
     _get_ident = get_ident
     environ = posix.environ
     if b"TMPDIR" in environ and environ[b"TMPDIR"].startswith(b"/"):
         _NODE_LOCAL.append(environ[b"TMPDIR"].decode("utf-8",
                                                      "surrogateescape"))
-    job = Job(options)
+    job = _job = Job(options)
     mpi = _fsencode(options.mpi) if options.mpi else b""
     tmpdir = _fsencode(options.tmpdir) if options.tmpdir else b""
     libdir = _fsencode(_library_directory())
@@ -283,7 +281,6 @@ def start(options):
     with nogil:
         rc = mi_job_start(&job.job, &config, &err)
     check(rc, &err)
-    _job = job
     return job
 
 
@@ -471,13 +468,19 @@ def prefetch(query, path):
 
 
 def mirrored(path):
-    """Path of the node's copy of the shared object 'path', or None."""
+    """Path of the node's copy of the shared object 'path', or None.
+
+    ImportError for an object that is damaged.
+    """
     cdef Job job = _job
     cdef const mi_record *record
     cdef char place[PATH_MAX]
-    if job.is_direct() or mi_job_size(job.job) == 1:
+    if job.is_direct():
         return None
     record = job.ask(MI_MIRROR, path, None)
+    if record != NULL and record.code == MI_MIRROR_DAMAGED:
+        text = bytes(payload(record)).decode("utf-8", "replace")
+        raise ImportError(f"{path}: {text}", path=path)
     if record == NULL or not mi_job_mirrored(job.job, record, place):
         job.say()
         return None
@@ -490,16 +493,21 @@ def compile_service():
     cdef Job job = _job
     cdef char path[PATH_MAX]
     cdef int rc
+    cdef const mi_record *record
     loaders = _module("loaders")
     while True:
         with nogil:
             rc = mi_job_compile(job.job, path)
         if not rc:
             return
-        loaders.compile_for_others(_fsdecode(path))
+        record = mi_job_find(job.job, MI_CODE, path)
+        if record != NULL and record.code == MI_CODE_PENDING:
+            loaders.compile_for_others(_fsdecode(path))
 
 
 # ---- finder ------------------------------------------------------------------
+
+_invalidated = False  # importlib.invalidate_caches() has been called
 
 cdef int _suffix_count = 0
 cdef const char *_suffix[16]
@@ -545,7 +553,7 @@ class StoreFinder(FileFinder):
         super().__init__(path, *loaders.DIRECT)
         self._mpi_types = loaders.STORED
         self._mpi_listing = None
-        self._mpi_fresh = False
+        self._mpi_directory = self.path.rstrip("/")
 
     def find_spec(self, fullname, target=None):
         """Return the spec of a module in this directory, or None. Local."""
@@ -555,7 +563,7 @@ class StoreFinder(FileFinder):
             if (<Job>_job).is_direct():
                 return super().find_spec(fullname, target)
             spec = self._mpi_find(fullname)
-            if spec is None and self._mpi_fresh:
+            if spec is None and _invalidated:
                 # Since invalidate_caches() there may be more than was listed.
                 spec = super().find_spec(fullname, target)
             elif spec is NotImplemented:
@@ -577,9 +585,12 @@ class StoreFinder(FileFinder):
             self._mpi_listing = listing
         avoid(job, 1)
         tail = fullname.rpartition(".")[2]
-        directory = listing.match(_fsencode(tail), &suffix)
+        try:
+            directory = listing.match(_fsencode(tail), &suffix)
+        except UnicodeEncodeError:
+            return None  # no file can have that name
         if directory:
-            base = self.path + "/" + tail
+            base = self._mpi_directory + "/" + tail
             inner = listing_of(job, base)
             if inner is None:
                 return NotImplemented
@@ -591,8 +602,8 @@ class StoreFinder(FileFinder):
                                       inner_suffix)
         if suffix >= 0:
             avoid(job, 1)
-            return self._mpi_spec(fullname, f"{self.path}/{tail}", None,
-                                  suffix)
+            return self._mpi_spec(fullname, f"{self._mpi_directory}/{tail}",
+                                  None, suffix)
         if directory:
             spec = ModuleSpec(fullname, None)
             spec.submodule_search_locations = [base]
@@ -614,8 +625,9 @@ class StoreFinder(FileFinder):
         return spec
 
     def invalidate_caches(self):
-        """From now on, look again for what the listing does not have."""
-        self._mpi_fresh = True
+        """From now on, look again for what the listings do not have."""
+        global _invalidated
+        _invalidated = True
         super().invalidate_caches()
 
 

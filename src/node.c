@@ -71,7 +71,7 @@ static uint64_t default_capacity(const char *tmpdir)
     uint64_t capacity;
 
     if (statvfs(tmpdir, &fs) != 0)
-        return CAPACITY_LEAST;
+        return CAPACITY_MOST; /* there will be no store here: no constraint */
     capacity = (uint64_t)fs.f_blocks * fs.f_frsize / 4;
     capacity = capacity < CAPACITY_MOST ? capacity : CAPACITY_MOST;
     return capacity > CAPACITY_LEAST ? capacity : CAPACITY_LEAST;

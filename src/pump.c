@@ -21,6 +21,7 @@
 #define SLEEP_FIRST 20
 #define SLEEP_WAITED 200 /* the last, while a rank of the node waits */
 #define SLEEP_IDLE 5000
+#define SLEEP_ALONE 1000000 /* without a stream; kicks end it */
 
 /* A frame under way from root. */
 struct sending {
@@ -54,6 +55,7 @@ struct mi_pump {
     long sleep;
     uint64_t sequence; /* of the next frame */
     int ended;         /* END has been sent or received */
+    int broken;        /* the thread has given up */
     /* root */
     struct sending window[WINDOW];
     uint64_t sent;   /* bytes of the arena that are in frames */
@@ -65,7 +67,8 @@ struct mi_pump {
     /* followers */
     struct mi_frame frame; /* being received, with its payload */
     mpimin_request header, payload;
-    void *scratch; /* for payloads that cannot be stored */
+    void *scratch; /* for pieces, and for records that cannot be stored */
+    size_t scratch_size;
     void *room;
     struct held *held; /* the one being filled in first; whole ones behind */
     int part_lost;
@@ -340,13 +343,21 @@ static void stop_storing(struct mi_pump *pump, const struct mi_error *why)
     say(pump, MI_FIRST_DIRECT, "the node store is full", why);
 }
 
+/* Receive into memory of our own.  There always is enough for a frame of the
+ * usual size; only a single large record needs more.
+ */
 static int use_scratch(struct mi_pump *pump, size_t size,
                        struct mi_error *err)
 {
-    free(pump->scratch);
-    pump->scratch = malloc(size);
-    if (!pump->scratch)
-        return mi_fail_errno(err, "cannot receive %zu bytes", size);
+    void *bigger;
+
+    if (size > pump->scratch_size) {
+        bigger = realloc(pump->scratch, size);
+        if (!bigger)
+            return mi_fail_errno(err, "cannot receive %zu bytes", size);
+        pump->scratch = bigger;
+        pump->scratch_size = size;
+    }
     pump->room = pump->scratch;
     return 0;
 }
@@ -637,7 +648,7 @@ static void rest(struct mi_pump *pump, int busy, uint32_t seen)
         return;
     }
     if (!pump->config.leaders) {
-        mi_mailbox_sleep(pump->config.mailbox, seen, -1);
+        mi_mailbox_sleep(pump->config.mailbox, seen, SLEEP_ALONE);
         return;
     }
     pump->sleep = pump->sleep < longest ? pump->sleep : longest;
@@ -664,8 +675,10 @@ static void *run(void *arg)
         if (rc == 0 && !pump->ended)
             rest(pump, busy, seen);
     }
-    if (rc != 0)
+    if (rc != 0) {
+        pump->broken = 1;
         say(pump, MI_FIRST_DIRECT, "the stream of modules has broken", &err);
+    }
     mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_GONE);
     return NULL;
 }
@@ -678,8 +691,17 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
     if (!pump)
         return mi_fail_errno(err, "pump");
     pump->config = *config;
+    if (config->leaders && !config->reader) {
+        pump->scratch_size = MI_FRAME_MAX;
+        pump->scratch = malloc(pump->scratch_size);
+        if (!pump->scratch) {
+            free(pump);
+            return mi_fail_errno(err, "pump");
+        }
+    }
     if (mi_thread_start(&pump->thread, "mpiimport-pump", run, pump, err) !=
         0) {
+        free(pump->scratch);
         free(pump);
         return -1;
     }
@@ -687,29 +709,27 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
     return 0;
 }
 
-void mi_pump_wait(struct mi_pump *pump)
+int mi_pump_finish(struct mi_pump *pump)
 {
+    struct held *held;
+
     mi_mailbox_kick(pump->config.mailbox);
     pthread_join(pump->thread, NULL);
-}
-
-void mi_pump_destroy(struct mi_pump *pump)
-{
-    if (!pump)
-        return;
-    while (pump->held) {
-        struct held *held = pump->held;
-
+    while ((held = pump->held) != NULL) {
         pump->held = held->next;
         mi_mirror_abandon(pump->config.mirror, &held->part);
         free(held);
     }
+    if (pump->broken)
+        return -1; /* MPI may still be using the buffers */
     for (int i = 0; i < WINDOW; i++)
         mi_object_clear(&pump->window[i].object);
     mi_object_clear(&pump->object);
     free(pump->asked.hash);
+    pump->asked = (struct asked){0};
     free(pump->scratch);
-    free(pump);
+    pump->scratch = NULL;
+    return 0;
 }
 
 uint64_t mi_pump_bytes(const struct mi_pump *pump)

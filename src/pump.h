@@ -39,16 +39,16 @@ struct mi_pump_config {
     void *arg;
 };
 
-/* Start the thread.  Local. */
+/* Start the thread.  The handle lives as long as the process.  Local. */
 int mi_pump_start(struct mi_pump **pump, const struct mi_pump_config *config,
                   struct mi_error *err);
 
-/* Wait for the end described above.  All mates of this node, this rank
- * included, must have detached or be about to.  Collective over the leaders.
+/* Wait for the end described above, and release everything but the count of
+ * bytes.  All mates of this node, this rank included, must have detached or be
+ * about to.  Collective over the leaders.  -1 if the stream has broken: then
+ * the other leaders wait in vain, and nothing but MPI_Abort ends them.
  */
-void mi_pump_wait(struct mi_pump *pump);
-/* Free; after mi_pump_wait().  NULL is allowed. */
-void mi_pump_destroy(struct mi_pump *pump);
+int mi_pump_finish(struct mi_pump *pump);
 
 /* Bytes that root has sent, or this leader received, headers included. */
 uint64_t mi_pump_bytes(const struct mi_pump *pump);

@@ -210,9 +210,50 @@ void mi_object_clear(struct mi_object *object)
 static int answer_read(struct mi_reader *reader, enum mi_query query,
                        const char *key, const char *extra,
                        const struct mi_record **record, struct mi_error *err);
-static int mirror_object(struct mi_reader *reader, const char *path,
-                         const struct mi_record **record,
-                         struct mi_error *err);
+
+/* An object and all it needs, in the order of discovery: a worklist, because
+ * libraries may need each other in circles and in long chains.
+ */
+struct closure {
+    struct needed {
+        char *path;
+        struct mi_entry entry; /* to be published; its key is 'path' */
+        char *text;            /* its payload: why the object is damaged */
+    } *list;
+    size_t count, room;
+};
+
+static int closure_add(struct closure *closure, const char *path)
+{
+    size_t room = closure->room ? closure->room * 2 : 8;
+    struct needed *bigger;
+    char *copy;
+
+    for (size_t i = 0; i < closure->count; i++)
+        if (strcmp(closure->list[i].path, path) == 0)
+            return 0;
+    if (closure->count == closure->room) {
+        bigger = realloc(closure->list, room * sizeof(*bigger));
+        if (!bigger)
+            return -1;
+        closure->list = bigger;
+        closure->room = room;
+    }
+    copy = strdup(path);
+    if (!copy)
+        return -1;
+    closure->list[closure->count++] = (struct needed){.path = copy};
+    return 0;
+}
+
+static void closure_clear(struct closure *closure)
+{
+    for (size_t i = 0; i < closure->count; i++) {
+        free(closure->list[i].path);
+        free(closure->list[i].text);
+    }
+    free(closure->list);
+}
 
 /* The directory part of an absolute path, without a trailing slash. */
 static void directory_of(const char *path, char *directory)
@@ -226,30 +267,33 @@ static void directory_of(const char *path, char *directory)
         strcpy(directory, "/");
 }
 
-/* Is 'name' in 'directory' of the tree?  Then mirror it.  1, 0 or -1. */
-static int mirror_from(struct mi_reader *reader, const char *directory,
-                       const char *name, struct mi_error *err)
+/* Is 'name' in 'directory' of the tree?  Then it belongs to the closure: 1,
+ * 0 or -1.
+ */
+static int add_from(struct mi_reader *reader, const char *directory,
+                    const char *name, struct closure *closure,
+                    struct mi_error *err)
 {
-    const struct mi_record *list, *record;
+    const struct mi_record *list;
     char path[PATH_MAX];
     int rc;
 
     rc = answer_read(reader, MI_LIST, directory, "", &list, err);
     if (rc <= 0)
         return rc;
-    if (mi_entries_type(list, name) != 'f')
+    if (mi_entries_type(list, name) != 'f' ||
+        snprintf(path, sizeof(path), "%s/%s", directory, name) >=
+            (int)sizeof(path))
         return 0;
-    if (snprintf(path, sizeof(path), "%s/%s", directory, name) >=
-        (int)sizeof(path))
-        return 0;
-    return mirror_object(reader, path, &record, err);
+    return closure_add(closure, path) == 0 ? 1 : mi_fail_errno(err, "mirror");
 }
 
-/* Mirror what an object needs from directories relative to its own.  What is
- * not found there is the system's, or the linker's to complain about.
+/* Add what an object needs from directories relative to its own.  What is not
+ * found there is the system's, or the linker's to complain about.
  */
-static int mirror_needed(struct mi_reader *reader, const char *path,
-                         const struct mi_elf *elf, struct mi_error *err)
+static int add_needed(struct mi_reader *reader, const char *path,
+                      const struct mi_elf *elf, struct closure *closure,
+                      struct mi_error *err)
 {
     char own[PATH_MAX], directory[PATH_MAX];
     const char *cursor, *entry;
@@ -265,7 +309,7 @@ static int mirror_needed(struct mi_reader *reader, const char *path,
             if (mi_elf_origin(entry, length, own, directory,
                               sizeof(directory)) != 1)
                 continue;
-            rc = mirror_from(reader, directory, elf->needed[i], err);
+            rc = add_from(reader, directory, elf->needed[i], closure, err);
             if (rc < 0)
                 return -1;
             if (rc == 1)
@@ -275,34 +319,25 @@ static int mirror_needed(struct mi_reader *reader, const char *path,
     return 0;
 }
 
-/* Publish that 'path' has to be loaded directly. */
-static int refuse_object(struct mi_reader *reader, const char *path, int code,
-                         const struct mi_record **record, struct mi_error *err)
-{
-    struct mi_entry entry = {.query = MI_MIRROR,
-                             .kind = MI_KIND_ABSENT,
-                             .code = code,
-                             .key = path,
-                             .key_size = strlen(path)};
-
-    return mi_reader_publish(reader, &entry, record, err);
-}
-
-/* The object is in 'part': keep its bytes for the stream, see to what it
- * needs, and move it to its place.  Fails without publishing anything.
+/* The object is in 'part': keep its bytes for the stream, see what it needs,
+ * and move it to its place.
  */
 static int settle_object(struct mi_reader *reader, const char *path,
                          uint32_t mode, struct mi_part *part,
-                         struct mi_error *err)
+                         struct closure *closure, struct mi_error *err)
 {
     struct mi_elf elf = {0};
     int rc = -1, kept = 0;
-    void *bytes = mmap(NULL, part->size, PROT_READ, MAP_SHARED, part->file, 0);
+    /* Writable, since MPI may receive into the root's buffer of a broadcast,
+     * too (the same bytes): some algorithms pass pieces around in a ring.
+     */
+    void *bytes = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+                       part->file, 0);
 
     if (bytes == MAP_FAILED)
         return mi_fail_errno(err, "cannot map the mirror's copy");
     if (mi_elf_parse(bytes, part->size, &elf, err) != 0 ||
-        mirror_needed(reader, path, &elf, err) != 0)
+        add_needed(reader, path, &elf, closure, err) != 0)
         goto out;
     if (reader->config.stream) {
         if (keep_object(reader, part, mode, bytes, err) != 0)
@@ -319,7 +354,7 @@ out:
 
 static int fill_object(struct mi_reader *reader, const char *path, int file,
                        const struct stat *status, uint64_t id,
-                       struct mi_error *err)
+                       struct closure *closure, struct mi_error *err)
 {
     struct mi_part part;
     int rc;
@@ -332,7 +367,7 @@ static int fill_object(struct mi_reader *reader, const char *path, int file,
     rc = copy_file(reader, file, &part, err);
     if (rc == 0)
         rc = settle_object(reader, path, (uint32_t)status->st_mode, &part,
-                           err);
+                           closure, err);
     if (part.file >= 0)
         mi_mirror_abandon(reader->config.mirror, &part);
     return rc;
@@ -343,9 +378,6 @@ static void say_refused(struct mi_reader *reader, const char *path,
 {
     char text[PATH_MAX + 1200];
 
-    /* A damaged object is the importing rank's to report, as ImportError. */
-    if (why->domain == MI_FORMAT)
-        return;
     snprintf(text, sizeof(text),
              "%s is not mirrored: %s; it is loaded directly from the "
              "filesystem (-T DIR chooses a larger memory filesystem)",
@@ -353,46 +385,123 @@ static void say_refused(struct mi_reader *reader, const char *path,
     reader->config.notice(reader->config.arg, MI_FIRST_MIRROR, text);
 }
 
-/* Put one object and what it needs into the mirror, and publish it.  The
- * caller holds 'mirroring'.  1, 0 or -1 as mi_reader_answer().
+/* A damaged object is the importing rank's to report, as ImportError: loading
+ * it could end in SIGBUS.
  */
-static int mirror_object(struct mi_reader *reader, const char *path,
-                         const struct mi_record **record,
-                         struct mi_error *err)
+static void say_damaged(struct needed *needed, struct mi_entry *entry,
+                        const struct mi_error *why)
 {
+    needed->text = strdup(why->text);
+    if (!needed->text)
+        return;
+    entry->code = MI_MIRROR_DAMAGED;
+    entry->payload = needed->text;
+    entry->size = strlen(needed->text);
+}
+
+/* Put object number i of the closure into the mirror; what it needs joins the
+ * closure.  The outcome is the entry to publish.
+ */
+static void mirror_object(struct mi_reader *reader, struct closure *closure,
+                          size_t i)
+{
+    const char *path = closure->list[i].path;
     struct mi_entry entry = {.query = MI_MIRROR,
-                             .kind = MI_KIND_MIRROR,
+                             .kind = MI_KIND_ABSENT,
                              .key = path,
                              .key_size = strlen(path)};
-    struct stat status;
     struct mi_error why;
-    int file, rc;
+    struct stat status;
+    int file;
 
-    *record = mi_store_find(reader->config.store, MI_MIRROR, path,
-                            entry.key_size);
-    if (*record)
-        return 1;
     atomic_fetch_add(&reader->traffic.operations, 1);
     file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0)
-        return refuse_object(reader, path, errno, record, err);
-    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
-        status.st_size == 0) {
+    if (file < 0) {
+        entry.code = errno;
+    } else if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
+               status.st_size == 0) {
+        entry.code = EINVAL;
+    } else {
+        entry.object = ++reader->object_id;
+        entry.device = (uint64_t)status.st_dev;
+        entry.inode = (uint64_t)status.st_ino;
+        entry.file_size = (uint64_t)status.st_size;
+        entry.mode = (uint32_t)status.st_mode;
+        entry.kind = MI_KIND_MIRROR;
+        if (fill_object(reader, path, file, &status, entry.object, closure,
+                        &why) != 0) {
+            entry.kind = MI_KIND_ABSENT;
+            entry.code = MI_MIRROR_REFUSED;
+            if (why.domain == MI_FORMAT)
+                say_damaged(&closure->list[i], &entry, &why);
+            else
+                say_refused(reader, path, &why);
+        }
+    }
+    if (file >= 0)
         close(file);
-        return refuse_object(reader, path, EINVAL, record, err);
+    closure->list[i].entry = entry; /* the list may have moved meanwhile */
+}
+
+/* Mirror an object with all it needs, and then publish: what is needed first,
+ * so that whoever finds an object finds it complete.  The caller holds
+ * 'mirroring'.  1, 0 or -1 as mi_reader_answer().
+ */
+static int mirror_closure(struct mi_reader *reader, const char *path,
+                          const struct mi_record **record,
+                          struct mi_error *err)
+{
+    struct closure closure = {0};
+    int rc = 1;
+
+    if (closure_add(&closure, path) != 0)
+        rc = mi_fail_errno(err, "mirror");
+    for (size_t i = 0; i < closure.count; i++)
+        if (!mi_store_find(reader->config.store, MI_MIRROR,
+                           closure.list[i].path,
+                           strlen(closure.list[i].path)))
+            mirror_object(reader, &closure, i);
+    for (size_t i = closure.count; rc == 1 && i-- > 0;)
+        if (closure.list[i].entry.key)
+            rc = mi_reader_publish(reader, &closure.list[i].entry, record,
+                                   err);
+    closure_clear(&closure);
+    return rc;
+}
+
+/* Where nothing is mirrored: is the object sound at least? */
+static int judge_object(struct mi_reader *reader, const char *path,
+                        const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_entry entry = {.query = MI_MIRROR,
+                             .kind = MI_KIND_ABSENT,
+                             .code = MI_MIRROR_REFUSED,
+                             .key = path,
+                             .key_size = strlen(path)};
+    struct mi_elf elf = {0};
+    struct stat status;
+    struct mi_error why;
+    void *bytes = MAP_FAILED;
+    int file;
+
+    atomic_fetch_add(&reader->traffic.operations, 1);
+    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+        status.st_size > 0)
+        bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE,
+                     file, 0);
+    if (bytes != MAP_FAILED) {
+        if (mi_elf_parse(bytes, (size_t)status.st_size, &elf, &why) != 0 &&
+            why.domain == MI_FORMAT) {
+            entry.code = MI_MIRROR_DAMAGED;
+            entry.payload = why.text;
+            entry.size = strlen(why.text);
+        }
+        mi_elf_clear(&elf);
+        munmap(bytes, (size_t)status.st_size);
     }
-    entry.object = ++reader->object_id;
-    mi_error_clear(&why);
-    rc = fill_object(reader, path, file, &status, entry.object, &why);
-    close(file);
-    if (rc != 0) {
-        say_refused(reader, path, &why);
-        return refuse_object(reader, path, MI_MIRROR_REFUSED, record, err);
-    }
-    entry.device = (uint64_t)status.st_dev;
-    entry.inode = (uint64_t)status.st_ino;
-    entry.file_size = (uint64_t)status.st_size;
-    entry.mode = (uint32_t)status.st_mode;
+    if (file >= 0)
+        close(file);
     return mi_reader_publish(reader, &entry, record, err);
 }
 
@@ -402,10 +511,12 @@ static int answer_mirror(struct mi_reader *reader, const char *path,
 {
     int rc;
 
-    if (!reader->config.mirror || path[0] != '/')
-        return refuse_object(reader, path, MI_MIRROR_REFUSED, record, err);
+    if (!reader->config.mirror)
+        return judge_object(reader, path, record, err);
     pthread_mutex_lock(&reader->mirroring);
-    rc = mirror_object(reader, path, record, err);
+    *record = mi_store_find(reader->config.store, MI_MIRROR, path,
+                            strlen(path));
+    rc = *record ? 1 : mirror_closure(reader, path, record, err);
     pthread_mutex_unlock(&reader->mirroring);
     return rc;
 }
@@ -551,7 +662,8 @@ static void *pool_thread(void *arg)
         answer_ask(reader, item);
         free(item);
         pthread_mutex_lock(&reader->lock);
-        reader->pending--;
+        if (--reader->pending == 0)
+            mi_mailbox_kick(reader->config.mailbox); /* the end may be due */
     }
     pthread_mutex_unlock(&reader->lock);
     return NULL;
@@ -565,6 +677,21 @@ static int start_pool(struct mi_reader *reader, struct mi_error *err)
                            pool_thread, reader, err) == 0)
         reader->threads++;
     return reader->threads > 0 ? 0 : -1;
+}
+
+/* Is the same ask waiting, or being answered?  Its answer reaches everybody. */
+static int under_way(const struct mi_reader *reader, const void *message,
+                     size_t size, enum mi_query query, const char *key,
+                     size_t key_size)
+{
+    for (const struct item *i = reader->asks.head; i; i = i->next)
+        if (i->size == size && memcmp(i->message, message, size) == 0)
+            return 1;
+    for (const struct flight *f = reader->flights; f; f = f->next)
+        if (f->query == query && query != MI_CODE &&
+            strlen(f->key) == key_size && memcmp(f->key, key, key_size) == 0)
+            return 1;
+    return 0;
 }
 
 static int submit_locked(struct mi_reader *reader, const void *message,
@@ -595,7 +722,9 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     if (record && record->code != MI_CODE_PENDING)
         return 0;
     pthread_mutex_lock(&reader->lock);
-    rc = submit_locked(reader, message, size, err);
+    rc = under_way(reader, message, size, query, key, key_size)
+             ? 0
+             : submit_locked(reader, message, size, err);
     pthread_mutex_unlock(&reader->lock);
     return rc;
 }

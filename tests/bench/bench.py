@@ -279,17 +279,20 @@ def read_report(setting, ranks, per_node):
     return [seconds, json.loads(file.read_text(encoding="utf-8"))]
 
 
-def measure_reports(setting, ranks, repeat):
-    """Return {"all" or ranks per node: [wall seconds, report]}."""
-    runs = [
-        read_report(setting, ranks, None) for _ in range(min(repeat, REPORTS))
-    ]
-    found = {"all": min(runs, key=lambda taken: taken[0])}
-    for per_node in LAYOUTS:
-        if per_node < ranks:
-            say(f"{many(ranks)}: {per_node} per node")
-            found[str(per_node)] = read_report(setting, ranks, per_node)
-    return found
+def fastest_report(setting, ranks, repeat):
+    """Return the read_report() of the fastest of some runs on one node."""
+    runs = []
+    for turn in range(min(repeat, REPORTS)):
+        runs.append(read_report(setting, ranks, None))
+        say(f"{many(ranks)}: report {turn + 1}: {runs[-1][0]:.2f} s")
+    return min(runs, key=lambda taken: taken[0])
+
+
+def layout_report(setting, ranks, per_node):
+    """Return the read_report() of one run on simulated nodes."""
+    taken = read_report(setting, ranks, per_node)
+    say(f"{many(ranks)}, {per_node} per node: {taken[0]:.2f} s")
+    return taken
 
 
 # ---- memory ---------------------------------------------------------------
@@ -579,6 +582,9 @@ def add_phases(table, reports):
         all_of_it = report["phases"]["ALL"]["seconds"]["first"]
         return f"{wall - all_of_it - report['run']['first']:.3f}"
 
+    reports = {n: found for n, found in reports.items() if "all" in found}
+    if not reports:
+        return
     table.title("where ours went, in s: rank 0, mean, most")
     names = next(iter(reports.values()))["all"][1]["phases"]
     for name in names:
@@ -731,7 +737,7 @@ def result_text(result):
         return {
             count: result["counts"][str(count)][name]
             for count in counts
-            if name in result["counts"][str(count)]
+            if result["counts"][str(count)].get(name)
         }
 
     table = Table(counts)
@@ -806,8 +812,8 @@ def measure(setting, options):
         try:
             where[name] = function(setting, *args)
         except (JobFailed, job.JobError, OSError, ValueError) as error:
-            failures.append(f"{name}, {args}: {error}")
-            say(failures[-1])
+            failures.append(f"{function.__name__}{args}: {error}")
+            say(f"FAILED: {failures[-1].splitlines()[0]}")
 
     load = os.getloadavg()[0]
     result = {
@@ -820,7 +826,12 @@ def measure(setting, options):
     for ranks in options.ranks:
         found = result["counts"].setdefault(str(ranks), {})
         attempt(found, "time", measure_time, ranks, options.repeat)
-        attempt(found, "reports", measure_reports, ranks, options.repeat)
+        reports = found.setdefault("reports", {})
+        attempt(reports, "all", fastest_report, ranks, options.repeat)
+        for per_node in LAYOUTS:
+            if per_node < ranks:
+                name = str(per_node)
+                attempt(reports, name, layout_report, ranks, per_node)
         attempt(found, "memory", measure_memory, ranks)
     if not options.no_strace:
         attempt(result, "strace", measure_operations, options.strace_ranks)

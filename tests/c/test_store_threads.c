@@ -93,6 +93,7 @@ static uint32_t follow(const struct mi_store *store)
 /* Who finds a record may rely on 'used' counting its bytes: walk them. */
 static int arena_sound(const struct mi_store *store)
 {
+    uint64_t published = mi_store_count(store);
     uint64_t used = mi_store_used(store), at = 0, count = 0;
 
     while (at < used) {
@@ -103,7 +104,7 @@ static int arena_sound(const struct mi_store *store)
         at += mi_record_total(record->key_size, record->size);
         count++;
     }
-    return at == used && count >= mi_store_count(store);
+    return at == used && count >= published;
 }
 
 /* ---- processes ------------------------------------------------------------ */

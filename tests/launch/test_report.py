@@ -48,7 +48,7 @@ def modules_from_files():
     )
     found = set()
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
+        spec = getattr(module, "__dict__", {}).get("__spec__")
         if name == "__main__" or spec is None or not spec.has_location:
             continue
         if isinstance(spec.loader, loaders):
@@ -66,6 +66,8 @@ def loads():
 
 
 """
+# scipy tries to import cython, which puts another module in its own place.
+WITHOUT_CYTHON = "import sys\n\nsys.modules['cython'] = None\n" + NUMERIC
 AT_END = "report((modules_from_files(), loads()))\n"
 
 
@@ -103,13 +105,11 @@ def count_of(entry):
 
 
 @layouts
-def test_lines_on_stderr_have_the_format(
-    launch, stock_job, apps, ranks, nodes
-):
-    result = launch(ranks, ["--timing", apps / "spectrum.py"], nodes=nodes)
+def test_lines_on_stderr_have_the_format(launch, program, ranks, nodes):
+    main = program("import csv\n\nprint(RANK)\n")
+    result = launch(ranks, ["--timing", main], nodes=nodes)
     assert result.status == 0, str(result)
-    expected = stock_job(1, [apps / "spectrum.py"])
-    assert result.stdout == expected.stdout, str(result)
+    assert result.lines() == [str(rank) for rank in range(ranks)], str(result)
     for name in (*PHASES, "ALL"):
         found = line_of(name).search(result.stderr)
         assert found, f"no line {name}: seconds (count){result}"
@@ -180,12 +180,19 @@ def test_phases_program_time_is_in_none_of_them(timed, program, ranks, nodes):
 # --- counts
 
 
-@layouts
-@pytest.mark.parametrize("strategy", ["all", "names"])
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "strategy"),
+    [
+        (1, "one", "all"),
+        (3, "one", "all"),
+        (5, "two", "all"),
+        (3, "each", "names"),
+    ],
+)
 def test_counts_numeric_equal_modules_loaded(
     timed, program, ranks, nodes, strategy
 ):
-    main = program(COUNT + NUMERIC + AT_END)
+    main = program(COUNT + WITHOUT_CYTHON + AT_END)
     result, entries = timed(ranks, ["--strategy", strategy, main], nodes=nodes)
     assert sorted(result.reports) == list(range(ranks)), str(result)
     for rank, (modules, loads) in result.reports.items():
@@ -271,7 +278,7 @@ def test_counts_other_ranks_load_next_to_nothing_directly(
     the launcher's own files, at most three."""
     before = stock(["-S", program(COUNT + "report(modules_from_files())\n")])
     assert before.status == 0, before
-    main = program(COUNT + NUMERIC + AT_END)
+    main = program(COUNT + WITHOUT_CYTHON + AT_END)
     result, _ = timed(ranks, [main], nodes=nodes)
     for rank in range(1, ranks):
         _, loads = result.reports[rank]
@@ -283,8 +290,8 @@ def test_counts_other_ranks_load_next_to_nothing_directly(
 
 
 @layouts
-def test_json_numeric_has_the_schema(timed, program, ranks, nodes):
-    result, entries = timed(ranks, [program(NUMERIC)], nodes=nodes)
+def test_json_has_the_schema(timed, program, ranks, nodes):
+    result, entries = timed(ranks, [program("import csv\n")], nodes=nodes)
     assert [entry["rank"] for entry in entries] == list(range(ranks)), str(
         result
     )
