@@ -104,6 +104,7 @@ $(B)/flags: FORCE
 
 EXTENSION := bin/mpiimport$(EXT_SUFFIX)
 EMBEDDED := src/options.py src/report.py src/launch.py src/loaders.py \
+	src/views.py \
 	site/mpisite.py
 CYTHON_SOURCES := $(wildcard src/*.pyx src/*.pxd src/*.pxi)
 

@@ -15,97 +15,10 @@ Afterwards sys.modules["site"] is the genuine module in the state in which
 stock Python leaves it.  Source: CPython's Lib/site.py.
 """
 
-import io
 import os
 import sys
 
 import mpiimport as core
-
-
-def _real(path):
-    return path if path.startswith("/") else os.path.join(os.getcwd(), path)
-
-
-class _Path:
-    """os.path for site: the questions go to the store."""
-
-    def __getattr__(self, name):
-        return getattr(os.path, name)
-
-    def _mode(self, path):
-        """st_mode, None if it is not there, or NotImplemented."""
-        path = _real(os.fsdecode(path))
-        try:
-            answer = core.status(path)
-        except OSError:
-            return None
-        return NotImplemented if answer is None else answer[0]
-
-    def exists(self, path):
-        mode = self._mode(path)
-        return os.path.exists(path) if mode is NotImplemented else mode is not None
-
-    def isdir(self, path):
-        mode = self._mode(path)
-        if mode is NotImplemented:
-            return os.path.isdir(path)
-        return mode is not None and mode & 0o170000 == 0o040000
-
-    def isfile(self, path):
-        mode = self._mode(path)
-        if mode is NotImplemented:
-            return os.path.isfile(path)
-        return mode is not None and mode & 0o170000 == 0o100000
-
-
-class _Os:
-    """os for site."""
-
-    def __init__(self):
-        self.path = _Path()
-
-    def __getattr__(self, name):
-        return getattr(os, name)
-
-    def listdir(self, path="."):
-        entries = core.listdir(_real(os.fsdecode(path)))
-        if entries is None:
-            return os.listdir(path)
-        return [name for name, _ in entries]
-
-    def _stat(self, path, stock):
-        answer = core.status(_real(os.fsdecode(path)))
-        if answer is None:
-            return stock(path)
-        mode, size, mtime = answer
-        seconds = mtime // 10**9
-        return os.stat_result((mode, 0, 0, 1, 0, 0, size, seconds, seconds, seconds))
-
-    def stat(self, path):
-        return self._stat(path, os.stat)
-
-    def lstat(self, path):
-        return self._stat(path, os.lstat)
-
-
-class _Io:
-    """io for site."""
-
-    def __getattr__(self, name):
-        return getattr(io, name)
-
-    def open_code(self, path):
-        data = core.read(_real(path))
-        return io.open_code(path) if data is None else io.BytesIO(data)
-
-    def open(self, path, mode="r", encoding=None, errors=None):
-        """open(), for reading."""
-        data = core.read(_real(os.fsdecode(path)))
-        if data is None:
-            return io.open(path, mode, encoding=encoding, errors=errors)
-        if "b" in mode:
-            return io.BytesIO(data)
-        return io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors=errors)
 
 
 class _Listener:
@@ -181,10 +94,10 @@ def _read_ahead(directories, configurations):
 def _apply(site):
     """Run the genuine site.main() with the store's view of the filesystem."""
     saved = {name: site.__dict__.get(name) for name in ("os", "io", "open")}
-    shim = _Io()
-    site.os = _Os()
-    site.io = shim
-    site.open = shim.open
+    views = core._module("views")
+    site.os = views.os_view()
+    site.io = views.io_view()
+    site.open = views.open_file
     try:
         site.main()
     finally:

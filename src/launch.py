@@ -305,9 +305,10 @@ def _crash(job, error):
             )
         core.print_exception(error, _own(error.__traceback__))
         _flush()
+        time.sleep(0.2)  # launchers drop what they have not forwarded yet
     else:
         _flush()
-        time.sleep(1)  # the node's first rank prints, and ends us
+        time.sleep(2)  # the node's first rank prints, and ends us
     core.say()
     core.abort(1)
 

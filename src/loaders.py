@@ -63,6 +63,8 @@ class _Timed:
             _forget_frame(error)
             raise
         core.loaded(self.mpi_phase, module.__name__, since)
+        if module.__name__ == "importlib.metadata" and STORED_METADATA:
+            core._module("views").adapt_metadata(module)
 
 
 class _Direct(_Timed):
@@ -231,7 +233,8 @@ def setup(strategy):
     """Fill in DIRECT and STORED: [(suffix, loader class), ...] in the order
     in which stock looks for them, DIRECT with lists of suffixes.
     """
-    global DIRECT, STORED
+    global DIRECT, STORED, STORED_METADATA
+    STORED_METADATA = strategy == "all"
     suffixes = (
         (_imp.extension_suffixes(), DirectExtensionLoader, StoreExtensionLoader),
         (SOURCE_SUFFIXES, DirectSourceLoader, StoreSourceLoader),

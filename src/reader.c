@@ -217,17 +217,19 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
 struct closure {
     struct needed {
         char *path;
+        char *inherited; /* "DIR:DIR...": RPATHs of those that need it */
         struct mi_entry entry; /* to be published; its key is 'path' */
         char *text;            /* its payload: why the object is damaged */
     } *list;
     size_t count, room;
 };
 
-static int closure_add(struct closure *closure, const char *path)
+static int closure_add(struct closure *closure, const char *path,
+                       const char *inherited)
 {
     size_t room = closure->room ? closure->room * 2 : 8;
     struct needed *bigger;
-    char *copy;
+    struct needed new = {0};
 
     for (size_t i = 0; i < closure->count; i++)
         if (strcmp(closure->list[i].path, path) == 0)
@@ -239,10 +241,14 @@ static int closure_add(struct closure *closure, const char *path)
         closure->list = bigger;
         closure->room = room;
     }
-    copy = strdup(path);
-    if (!copy)
+    new.path = strdup(path);
+    new.inherited = strdup(inherited);
+    if (!new.path || !new.inherited) {
+        free(new.path);
+        free(new.inherited);
         return -1;
-    closure->list[closure->count++] = (struct needed){.path = copy};
+    }
+    closure->list[closure->count++] = new;
     return 0;
 }
 
@@ -250,6 +256,7 @@ static void closure_clear(struct closure *closure)
 {
     for (size_t i = 0; i < closure->count; i++) {
         free(closure->list[i].path);
+        free(closure->list[i].inherited);
         free(closure->list[i].text);
     }
     free(closure->list);
@@ -267,64 +274,91 @@ static void directory_of(const char *path, char *directory)
         strcpy(directory, "/");
 }
 
-/* Is 'name' in 'directory' of the tree?  Then it belongs to the closure: 1,
- * 0 or -1.
+/* Is 'name' in the directory of 'length' bytes, on the tree?  Then it belongs
+ * to the closure: 1, 0 or -1.
  */
 static int add_from(struct mi_reader *reader, const char *directory,
-                    const char *name, struct closure *closure,
-                    struct mi_error *err)
+                    size_t length, const char *name, const char *inherited,
+                    struct closure *closure, struct mi_error *err)
 {
     const struct mi_record *list;
     char path[PATH_MAX];
     int rc;
 
-    rc = answer_read(reader, MI_LIST, directory, "", &list, err);
+    if (length + strlen(name) + 2 > sizeof(path))
+        return 0;
+    memcpy(path, directory, length);
+    path[length] = '\0';
+    rc = answer_read(reader, MI_LIST, path, "", &list, err);
     if (rc <= 0)
         return rc;
-    if (mi_entries_type(list, name) != 'f' ||
-        snprintf(path, sizeof(path), "%s/%s", directory, name) >=
-            (int)sizeof(path))
+    if (mi_entries_type(list, name) != 'f')
         return 0;
-    return closure_add(closure, path) == 0 ? 1 : mi_fail_errno(err, "mirror");
+    path[length] = '/';
+    strcpy(path + length + 1, name);
+    return closure_add(closure, path, inherited) == 0
+               ? 1
+               : mi_fail_errno(err, "mirror");
 }
 
-/* Add what an object needs from directories relative to its own.  What is not
- * found there is the system's, or the linker's to complain about.
+/* The directories of a search path that are relative to the object 'path', as
+ * "DIR:DIR...", then those of 'more'.  Allocated; NULL without memory.
  */
-static int add_needed(struct mi_reader *reader, const char *path,
+static char *expand(const char *search, const char *path, const char *more)
+{
+    char own[PATH_MAX], directory[PATH_MAX], *all = NULL;
+    const char *entry;
+    size_t length, size;
+    FILE *out = open_memstream(&all, &size);
+
+    if (!out)
+        return NULL;
+    directory_of(path, own);
+    while ((entry = mi_elf_path_next(&search, &length)) != NULL)
+        if (mi_elf_origin(entry, length, own, directory, sizeof(directory)) ==
+            1)
+            fprintf(out, "%s:", directory);
+    fputs(more, out);
+    return fclose(out) == 0 ? all : NULL;
+}
+
+/* Add what object number i needs from directories relative to its own, or to
+ * those that need it: a RUNPATH holds for the object alone, an RPATH also for
+ * what it needs, and is ignored beside a RUNPATH (ld.so(8)).  What is not
+ * found is the system's, or the linker's to complain about.
+ */
+static int add_needed(struct mi_reader *reader, size_t object,
                       const struct mi_elf *elf, struct closure *closure,
                       struct mi_error *err)
 {
-    char own[PATH_MAX], directory[PATH_MAX];
+    const char *path = closure->list[object].path;
+    const char *inherited = closure->list[object].inherited;
+    char *dirs = expand(mi_elf_search(elf), path, elf->runpath ? "" : inherited);
+    char *handed = expand(elf->runpath ? NULL : elf->rpath, path, inherited);
     const char *cursor, *entry;
     size_t length;
-    int rc;
+    int rc = dirs && handed ? 0 : mi_fail_errno(err, "mirror");
 
-    directory_of(path, own);
-    for (size_t i = 0; i < elf->needed_count; i++) {
+    for (size_t i = 0; rc >= 0 && i < elf->needed_count; i++) {
         if (strchr(elf->needed[i], '/'))
             continue;
-        cursor = mi_elf_search(elf);
-        while ((entry = mi_elf_path_next(&cursor, &length)) != NULL) {
-            if (mi_elf_origin(entry, length, own, directory,
-                              sizeof(directory)) != 1)
-                continue;
-            rc = add_from(reader, directory, elf->needed[i], closure, err);
-            if (rc < 0)
-                return -1;
-            if (rc == 1)
-                break;
-        }
+        cursor = dirs;
+        rc = 0;
+        while (rc == 0 && (entry = mi_elf_path_next(&cursor, &length)) != NULL)
+            rc = add_from(reader, entry, length, elf->needed[i], handed,
+                          closure, err);
     }
-    return 0;
+    free(dirs);
+    free(handed);
+    return rc < 0 ? -1 : 0;
 }
 
 /* The object is in 'part': keep its bytes for the stream, see what it needs,
  * and move it to its place.
  */
-static int settle_object(struct mi_reader *reader, const char *path,
-                         uint32_t mode, struct mi_part *part,
-                         struct closure *closure, struct mi_error *err)
+static int settle_object(struct mi_reader *reader, struct closure *closure,
+                         size_t object, uint32_t mode, struct mi_part *part,
+                         struct mi_error *err)
 {
     struct mi_elf elf = {0};
     int rc = -1, kept = 0;
@@ -337,14 +371,15 @@ static int settle_object(struct mi_reader *reader, const char *path,
     if (bytes == MAP_FAILED)
         return mi_fail_errno(err, "cannot map the mirror's copy");
     if (mi_elf_parse(bytes, part->size, &elf, err) != 0 ||
-        add_needed(reader, path, &elf, closure, err) != 0)
+        add_needed(reader, object, &elf, closure, err) != 0)
         goto out;
     if (reader->config.stream) {
         if (keep_object(reader, part, mode, bytes, err) != 0)
             goto out;
         kept = 1;
     }
-    rc = mi_mirror_finish(reader->config.mirror, part, path, err);
+    rc = mi_mirror_finish(reader->config.mirror, part,
+                          closure->list[object].path, err);
 out:
     mi_elf_clear(&elf);
     if (!kept)
@@ -352,9 +387,9 @@ out:
     return rc;
 }
 
-static int fill_object(struct mi_reader *reader, const char *path, int file,
-                       const struct stat *status, uint64_t id,
-                       struct closure *closure, struct mi_error *err)
+static int fill_object(struct mi_reader *reader, struct closure *closure,
+                       size_t object, int file, const struct stat *status,
+                       uint64_t id, struct mi_error *err)
 {
     struct mi_part part;
     int rc;
@@ -366,8 +401,8 @@ static int fill_object(struct mi_reader *reader, const char *path, int file,
                           mi_mirror_root(reader->config.mirror));
     rc = copy_file(reader, file, &part, err);
     if (rc == 0)
-        rc = settle_object(reader, path, (uint32_t)status->st_mode, &part,
-                           closure, err);
+        rc = settle_object(reader, closure, object,
+                           (uint32_t)status->st_mode, &part, err);
     if (part.file >= 0)
         mi_mirror_abandon(reader->config.mirror, &part);
     return rc;
@@ -428,7 +463,7 @@ static void mirror_object(struct mi_reader *reader, struct closure *closure,
         entry.file_size = (uint64_t)status.st_size;
         entry.mode = (uint32_t)status.st_mode;
         entry.kind = MI_KIND_MIRROR;
-        if (fill_object(reader, path, file, &status, entry.object, closure,
+        if (fill_object(reader, closure, i, file, &status, entry.object,
                         &why) != 0) {
             entry.kind = MI_KIND_ABSENT;
             entry.code = MI_MIRROR_REFUSED;
@@ -454,7 +489,7 @@ static int mirror_closure(struct mi_reader *reader, const char *path,
     struct closure closure = {0};
     int rc = 1;
 
-    if (closure_add(&closure, path) != 0)
+    if (closure_add(&closure, path, "") != 0)
         rc = mi_fail_errno(err, "mirror");
     for (size_t i = 0; i < closure.count; i++)
         if (!mi_store_find(reader->config.store, MI_MIRROR,

@@ -223,7 +223,8 @@ def run(setting, ranks, side, options=(), added=None, wrapper=(), probe=""):
     problem = leftovers(setting, process.pid, marker, in_time) or problem
     if problem is not None:
         text = output.read_text(errors="replace")[-4000:]
-        raise JobFailed(f"{problem}\n$ {shlex.join(command)}\n{text}")
+        shown = shlex.join([*command[:-1], setting.program])
+        raise JobFailed(f"{problem}\n$ {shown}\n{text}")
     return seconds, usage.ru_utime + usage.ru_stime
 
 

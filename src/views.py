@@ -1,0 +1,168 @@
+"""The filesystem as the node store shows it, for Python code that asks for it.
+
+Stand-ins for os, io, open() and pathlib.Path.  Each question goes to the
+store if the path is shared, and to the genuine function if this rank has to
+look itself.  Given to modules that read the tree while they are imported or
+asked for metadata: site (mpisite.py) and importlib.metadata.
+"""
+
+import io
+import os
+
+import mpiimport as core
+
+FORMAT, DIRECTORY, REGULAR = 0o170000, 0o040000, 0o100000
+
+
+def _real(path):
+    path = os.fsdecode(path)
+    if path.startswith("/"):
+        return path
+    here = os.getcwd()
+    return here if path in ("", ".") else os.path.join(here, path)
+
+
+def _absent(path):
+    return FileNotFoundError(2, os.strerror(2), path)
+
+
+def stat(path, stock=os.stat):
+    """Return os.stat_result of 'path'.  OSError as os.stat()."""
+    if not os.fsdecode(path):
+        raise _absent(path)
+    answer = core.status(_real(path))
+    if answer is None:
+        return stock(path)
+    mode, size, mtime = answer
+    times = [mtime / 1e9] * 3
+    return os.stat_result(
+        (mode, 0, 0, 1, 0, 0, size, *(int(t) for t in times), *times)
+    )
+
+
+def listdir(path="."):
+    """Return the names in directory 'path'.  OSError as os.listdir()."""
+    entries = core.listdir(_real(path))
+    return os.listdir(path) if entries is None else [name for name, _ in entries]
+
+
+def open_file(path, mode="r", buffering=-1, encoding=None, errors=None, newline=None):
+    """Open a file for reading.  OSError as open()."""
+    data = core.read(_real(path)) if "r" in mode and "+" not in mode else None
+    if data is None:
+        return io.open(path, mode, buffering, encoding, errors, newline)
+    if "b" in mode:
+        return io.BytesIO(data)
+    return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline)
+
+
+class View:
+    """A module of which some members are replaced."""
+
+    def __init__(self, module, **members):
+        self.__dict__.update(members)
+        self._module = module
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def _has_type(wanted):
+    def test(path):
+        try:
+            return stat(path).st_mode & FORMAT == wanted
+        except (OSError, ValueError):
+            return False
+
+    return test
+
+
+def _exists(path):
+    try:
+        stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def os_view():
+    """Return os, reading through the store."""
+    path = View(
+        os.path,
+        exists=_exists,
+        isdir=_has_type(DIRECTORY),
+        isfile=_has_type(REGULAR),
+    )
+    return View(
+        os,
+        path=path,
+        listdir=listdir,
+        stat=stat,
+        lstat=lambda path: stat(path, os.lstat),
+    )
+
+
+def io_view():
+    """Return io, reading through the store."""
+
+    def open_code(path):
+        data = core.read(_real(path))
+        return io.open_code(path) if data is None else io.BytesIO(data)
+
+    return View(io, open=open_file, open_code=open_code)
+
+
+def _path_class():
+    """Return a pathlib.Path that reads through the store."""
+    import pathlib
+
+    class StorePath(type(pathlib.Path())):
+        __slots__ = ()
+
+        def stat(self, *, follow_symlinks=True):
+            if not follow_symlinks:
+                return super().stat(follow_symlinks=False)
+            return stat(str(self))
+
+        def open(self, mode="r", buffering=-1, encoding=None, errors=None, newline=None):
+            return open_file(str(self), mode, buffering, encoding, errors, newline)
+
+        def read_bytes(self):
+            with self.open("rb") as stream:
+                return stream.read()
+
+        def read_text(self, encoding=None, errors=None, newline=None):
+            with self.open("r", -1, encoding, errors, newline) as stream:
+                return stream.read()
+
+        def exists(self, **options):
+            return _exists(str(self))
+
+        def is_file(self, **options):
+            return _has_type(REGULAR)(str(self))
+
+        def is_dir(self, **options):
+            return _has_type(DIRECTORY)(str(self))
+
+        def iterdir(self):
+            return (self / name for name in listdir(str(self)))
+
+    return StorePath
+
+
+def adapt_metadata(module):
+    """Let importlib.metadata read through the store."""
+    import pathlib
+    import zipfile
+
+    def zip_path(root, *args):
+        if _has_type(REGULAR)(root):
+            return zipfile.Path(root, *args)
+        raise _absent(root)
+
+    module.os = os_view()
+    module.pathlib = View(pathlib, Path=_path_class())
+    for name in ("zipp", "zipfile"):
+        if hasattr(module, name):
+            genuine = getattr(module, name)
+            setattr(module, name, View(genuine, Path=zip_path))
