@@ -24,7 +24,7 @@ static const struct entry entries[] = {
     {"MPI_Error_string", offsetof(struct mpimin_calls, error_string)},
     {"MPI_Comm_rank", offsetof(struct mpimin_calls, comm_rank)},
     {"MPI_Comm_size", offsetof(struct mpimin_calls, comm_size)},
-    {"MPI_Comm_dup", offsetof(struct mpimin_calls, comm_dup)},
+    {"MPI_Comm_idup", offsetof(struct mpimin_calls, comm_idup)},
     {"MPI_Comm_split", offsetof(struct mpimin_calls, comm_split)},
     {"MPI_Comm_split_type", offsetof(struct mpimin_calls, comm_split_type)},
     {"MPI_Comm_free", offsetof(struct mpimin_calls, comm_free)},

@@ -38,7 +38,7 @@ struct mpimin_calls {
     int (*error_string)(int code, char *text, int *length);
     int (*comm_rank)(uintptr_t comm, int *rank);
     int (*comm_size)(uintptr_t comm, int *size);
-    int (*comm_dup)(uintptr_t comm, uintptr_t *result);
+    int (*comm_idup)(uintptr_t comm, uintptr_t *result, uintptr_t *request);
     int (*comm_split)(uintptr_t comm, int colour, int key, uintptr_t *result);
     int (*comm_split_type)(uintptr_t comm, int type, int key, uintptr_t info,
                            uintptr_t *result);

@@ -79,12 +79,20 @@ int mpimin_comm_dup(struct mpimin *mpi, mpimin_comm comm, mpimin_comm *result,
                     struct mi_error *err)
 {
     mpimin_comm made = 0;
-    int rc;
+    mpimin_request started = 0, request;
+    int done, rc;
 
-    if (meet(mpi, comm, result, "MPI_Comm_dup", err) < 0)
+    if (mpimin_check(mpi, comm, "MPI_Comm_idup", err) < 0)
         return -1;
-    rc = mpi->calls.comm_dup(comm, &made);
-    return adopt(mpi, made, rc, "MPI_Comm_dup", result, err);
+    if (!result)
+        return mi_fail(err, MI_ERRNO, EINVAL, "MPI_Comm_idup: NULL result");
+    rc = mpi->calls.comm_idup(comm, &made, &started);
+    if (mpimin_check_code(mpi, rc, "MPI_Comm_idup", err) < 0)
+        return -1;
+    request = started == mpi->abi.request_null ? 0 : started;
+    if (mpimin_wait(mpi, &request, -1, &done, err) < 0)
+        return -1;
+    return adopt(mpi, made, rc, "MPI_Comm_idup", result, err);
 }
 
 int mpimin_comm_split(struct mpimin *mpi, mpimin_comm comm, int colour,

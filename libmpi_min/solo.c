@@ -73,12 +73,13 @@ static int solo_comm_size(uintptr_t comm, int *size)
     return SUCCESS;
 }
 
-static int solo_comm_dup(uintptr_t comm, uintptr_t *result)
+static int solo_comm_idup(uintptr_t comm, uintptr_t *result,
+                          uintptr_t *request)
 {
     if (!valid(comm))
         return ERR_COMM;
     *result = MADE;
-    return SUCCESS;
+    return complete(comm, request);
 }
 
 static int solo_comm_split(uintptr_t comm, int colour, int key,
@@ -97,7 +98,10 @@ static int solo_comm_split_type(uintptr_t comm, int type, int key,
     (void)type;
     (void)key;
     (void)info;
-    return solo_comm_dup(comm, result);
+    if (!valid(comm))
+        return ERR_COMM;
+    *result = MADE;
+    return SUCCESS;
 }
 
 static int solo_comm_free(uintptr_t *comm)
@@ -222,7 +226,7 @@ void mpimin_solo_fill(struct mpimin_abi *abi, struct mpimin_calls *calls)
         .error_string = solo_error_string,
         .comm_rank = solo_comm_rank,
         .comm_size = solo_comm_size,
-        .comm_dup = solo_comm_dup,
+        .comm_idup = solo_comm_idup,
         .comm_split = solo_comm_split,
         .comm_split_type = solo_comm_split_type,
         .comm_free = solo_comm_free,

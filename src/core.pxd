@@ -88,6 +88,10 @@ cdef extern from "files.h" nogil:
     struct mi_bytecode:
         unsigned char magic[4]
         char check_hash
+    struct mi_answer:
+        mi_entry entry
+        void *data
+    void mi_answer_clear(mi_answer *answer)
 
 
 cdef extern from "job.h" nogil:
@@ -125,6 +129,8 @@ cdef extern from "job.h" nogil:
     int mi_job_stored(const mi_job *job)
     int mi_job_ask(mi_job *job, mi_query query, const char *key,
                    const char *extra, const mi_record **record, mi_error *err)
+    int mi_job_read(mi_job *job, mi_query query, const char *key,
+                    const char *extra, mi_answer *answer, mi_error *err)
     const mi_record *mi_job_find(const mi_job *job, mi_query query,
                                  const char *key)
     int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)

@@ -420,6 +420,21 @@ int mi_job_ask(struct mi_job *job, enum mi_query query, const char *key,
     return wait_answer(job, query, key, extra, record, err);
 }
 
+int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
+                const char *extra, struct mi_answer *answer,
+                struct mi_error *err)
+{
+    int rc;
+
+    if (!mi_job_source(job))
+        return 0;
+    mi_clock_enter(MI_IO);
+    mi_clock_count(MI_IO);
+    rc = mi_reader_read(job->reader, query, key, extra, answer, err);
+    mi_clock_leave();
+    return rc == 0 ? 1 : -1;
+}
+
 int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
                    struct mi_error *err)
 {

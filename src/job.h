@@ -75,6 +75,13 @@ int mi_job_stored(const struct mi_job *job);
 int mi_job_ask(struct mi_job *job, enum mi_query query, const char *key,
                const char *extra, const struct mi_record **record,
                struct mi_error *err);
+/* For a rank that is alone: the contents of a file (MI_READ, MI_CODE), which
+ * nobody else needs in a store.  1 with 'answer' to be cleared, 0 or -1 as
+ * above.
+ */
+int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
+                const char *extra, struct mi_answer *answer,
+                struct mi_error *err);
 /* Only look into the store. */
 const struct mi_record *mi_job_find(const struct mi_job *job,
                                     enum mi_query query, const char *key);

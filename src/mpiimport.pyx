@@ -345,6 +345,31 @@ cdef object payload(const mi_record *record):
                                    <Py_ssize_t>record.size, PyBUF_READ)
 
 
+cdef object contents(Job job, mi_query query, path, extra, int *code):
+    """What a file holds, for a rank that is alone: bytes, or None and why."""
+    cdef mi_answer answer
+    cdef mi_error err
+    cdef bytes key = _fsencode(path)
+    cdef bytes more = _fsencode(extra(path)) if extra is not None else b""
+    cdef const char *key_text = key
+    cdef const char *more_text = more
+    cdef int rc
+    mi_error_clear(&err)
+    with nogil:
+        rc = mi_job_read(job.job, query, key_text, more_text, &answer, &err)
+    check(rc, &err)
+    code[0] = 0
+    if rc == 0:
+        return None
+    try:
+        code[0] = answer.entry.code
+        if answer.entry.kind != MI_KIND_FILE:
+            return None
+        return (<char *>answer.data)[:answer.entry.size]
+    finally:
+        mi_answer_clear(&answer)
+
+
 cdef int avoid(Job job, unsigned operations) except -1:
     if not mi_job_source(job.job):
         mi_job_avoid(job.job, operations)
@@ -354,13 +379,17 @@ cdef int avoid(Job job, unsigned operations) except -1:
 def bytecode(path):
     """Valid bytecode of the source file 'path', as a .pyc's bytes.
 
-    Returns a memoryview; PENDING or SOURCE when there is none; None when this
+    Returns a memoryview or bytes; PENDING or SOURCE when there is none; None when this
     rank has to look for itself.  OSError if root cannot find the source.
     """
     cdef Job job = _job
     cdef const mi_record *record
+    cdef int code
     if job.is_direct():
         return None
+    if mi_job_size(job.job) == 1:
+        data = contents(job, MI_CODE, path, cache_from_source, &code)
+        return PENDING if code == MI_CODE_PENDING else data
     record = job.ask(MI_CODE, path, cache_from_source)
     if record == NULL:
         return None
@@ -400,9 +429,15 @@ def read(path):
     """
     cdef Job job = _job
     cdef const mi_record *record
+    cdef int code
     if (job is None or job.is_direct() or job.strategy != "all"
             or not path.startswith("/") or not job.is_shared(path)):
         return None
+    if mi_job_size(job.job) == 1:
+        data = contents(job, MI_READ, path, None, &code)
+        if code:
+            raise OSError(code, posix.strerror(code), path)
+        return data
     record = job.ask(MI_READ, path, None)
     if record == NULL:
         return None

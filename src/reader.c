@@ -47,7 +47,9 @@ struct mi_reader {
     pthread_cond_t compile;
     struct flight *flights;
     struct queue asks, sources;
-    int pending;
+    int pending; /* asks that are queued or being answered */
+    int queued;
+    int idle; /* threads that wait for asks */
     int stopped;
     struct object_item *objects, **last_object;
     uint64_t object_id;
@@ -361,16 +363,17 @@ static int settle_object(struct mi_reader *reader, struct closure *closure,
                          struct mi_error *err)
 {
     struct mi_elf elf = {0};
+    const size_t size = part->size; /* 'part' is cleared on the way */
     int rc = -1, kept = 0;
     /* Writable, since MPI may receive into the root's buffer of a broadcast,
      * too (the same bytes): some algorithms pass pieces around in a ring.
      */
-    void *bytes = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
-                       part->file, 0);
+    void *bytes =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, part->file, 0);
 
     if (bytes == MAP_FAILED)
         return mi_fail_errno(err, "cannot map the mirror's copy");
-    if (mi_elf_parse(bytes, part->size, &elf, err) != 0 ||
+    if (mi_elf_parse(bytes, size, &elf, err) != 0 ||
         add_needed(reader, object, &elf, closure, err) != 0)
         goto out;
     if (reader->config.stream) {
@@ -383,7 +386,7 @@ static int settle_object(struct mi_reader *reader, struct closure *closure,
 out:
     mi_elf_clear(&elf);
     if (!kept)
-        munmap(bytes, part->size);
+        munmap(bytes, size);
     return rc;
 }
 
@@ -618,6 +621,13 @@ static void land(struct mi_reader *reader, struct flight *flight)
     pthread_cond_broadcast(&reader->landed);
 }
 
+int mi_reader_read(struct mi_reader *reader, enum mi_query query,
+                   const char *key, const char *extra,
+                   struct mi_answer *answer, struct mi_error *err)
+{
+    return read_answer(reader, query, key, extra, answer, err);
+}
+
 int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const char *key, const char *extra,
                      const struct mi_record **record, struct mi_error *err)
@@ -690,9 +700,12 @@ static void *pool_thread(void *arg)
     while (!reader->stopped) {
         item = queue_take(&reader->asks);
         if (!item) {
+            reader->idle++;
             pthread_cond_wait(&reader->asked, &reader->lock);
+            reader->idle--;
             continue;
         }
+        reader->queued--;
         pthread_mutex_unlock(&reader->lock);
         answer_ask(reader, item);
         free(item);
@@ -704,12 +717,14 @@ static void *pool_thread(void *arg)
     return NULL;
 }
 
-/* Start the pool with the first ask: most jobs need no more than root. */
-static int start_pool(struct mi_reader *reader, struct mi_error *err)
+/* Have one more thread if all are busy: a fast filesystem needs few. */
+static int add_thread(struct mi_reader *reader, struct mi_error *err)
 {
-    while (reader->threads < reader->config.threads &&
-           mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
-                           pool_thread, reader, err) == 0)
+    if (reader->idle > reader->queued ||
+        reader->threads == reader->config.threads)
+        return 0;
+    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
+                        pool_thread, reader, err) == 0)
         reader->threads++;
     return reader->threads > 0 ? 0 : -1;
 }
@@ -732,10 +747,11 @@ static int under_way(const struct mi_reader *reader, const void *message,
 static int submit_locked(struct mi_reader *reader, const void *message,
                          size_t size, struct mi_error *err)
 {
-    if (reader->threads == 0 && start_pool(reader, err) != 0)
+    if (add_thread(reader, err) != 0)
         return -1;
     if (queue_put(&reader->asks, message, size) != 0)
         return mi_fail_errno(err, "reader");
+    reader->queued++;
     reader->pending++;
     pthread_cond_signal(&reader->asked);
     return 0;

@@ -45,6 +45,13 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const char *key, const char *extra,
                      const struct mi_record **record, struct mi_error *err);
 
+/* The answer alone, for the caller: nothing is published, and 'answer' is to
+ * be cleared.  Not for MI_MIRROR.
+ */
+int mi_reader_read(struct mi_reader *reader, enum mi_query query,
+                   const char *key, const char *extra,
+                   struct mi_answer *answer, struct mi_error *err);
+
 /* Have the pool answer an ask (mi_ask_pack).  A malformed one is an error. */
 int mi_reader_submit(struct mi_reader *reader, const void *message,
                      size_t size, struct mi_error *err);

@@ -38,8 +38,7 @@ static inline int check(int ok, const char *file, int line, const char *text,
 }
 
 /* Both have the value of 'ok'. */
-#define CHECK_FOR(about, ok)                                                  \
-    check((ok) != 0, __FILE__, __LINE__, #ok, (about))
+#define CHECK_FOR(about, ok) check((ok) != 0, __FILE__, __LINE__, #ok, (about))
 #define CHECK(ok) CHECK_FOR(__func__, ok)
 
 /* The last line of a test, and its exit status. */
@@ -66,7 +65,8 @@ static inline void check_need(int ok, const char *what)
     }
 }
 
-/* ---- time ---------------------------------------------------------------- */
+/* ---- time ----------------------------------------------------------------
+ */
 
 static inline double check_seconds(void)
 {
@@ -97,7 +97,8 @@ static inline int check_until(int (*done)(void *), void *arg, double seconds)
     return 1;
 }
 
-/* ---- scratch directories ------------------------------------------------- */
+/* ---- scratch directories -------------------------------------------------
+ */
 
 /* Remove 'path' and all below it. */
 static inline void check_remove(const char *path)
@@ -110,7 +111,8 @@ static inline void check_remove(const char *path)
         return;
     stream = opendir(path);
     while (stream && (entry = readdir(stream)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        if (strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
             continue;
         if (snprintf(below, sizeof(below), "%s/%s", path, entry->d_name) <
             (int)sizeof(below))
@@ -225,7 +227,8 @@ static inline int check_small_tmpfs(const char *path, int kib)
            mount("none", path, "tmpfs", 0, options) == 0;
 }
 
-/* ---- children ------------------------------------------------------------ */
+/* ---- children ------------------------------------------------------------
+ */
 
 #define CHECK_SKIP 77
 

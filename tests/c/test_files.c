@@ -22,8 +22,7 @@ static const char *below(const char *name)
     return check_join(path, scratch, name);
 }
 
-static void finish(struct outcome *outcome, struct mi_traffic *traffic,
-                   int rc)
+static void finish(struct outcome *outcome, struct mi_traffic *traffic, int rc)
 {
     outcome->rc = rc;
     outcome->operations = atomic_load(&traffic->operations);
@@ -87,7 +86,8 @@ static void expect_status(const struct mi_entry *entry, const char *path)
     CHECK_FOR(path, entry->mode == status.st_mode);
 }
 
-/* ---- listings -------------------------------------------------------------- */
+/* ---- listings --------------------------------------------------------------
+ */
 
 /* A record of the answer, as it would be in a store; the caller frees it. */
 static struct mi_record *record_of(const struct mi_entry *entry)
@@ -108,8 +108,8 @@ static void make_entry(const char *entry)
 {
     char path[PATH_MAX];
 
-    check_need(snprintf(path, sizeof(path), "%s/list/%s", scratch,
-                        entry + 1) < (int)sizeof(path),
+    check_need(snprintf(path, sizeof(path), "%s/list/%s", scratch, entry + 1) <
+                   (int)sizeof(path),
                "path");
     if (strstr(entry, "link") || strstr(entry, "dangle") ||
         strstr(entry, "loop"))
@@ -126,9 +126,9 @@ static void test_list_all_types_sorted(void)
 {
     /* In strcmp() order, upper case and digits first. */
     static const char *const expected[] = {
-        "f1.py",    "fB",        "dDir",   "fa",         "f\303\251.py",
-        "odangle",  "dempty",    "ofifo",  "dlinkdir",   "flinkfile",
-        "oloop",    "fz",        NULL};
+        "f1.py",   "fB",     "dDir",  "fa",       "f\303\251.py",
+        "odangle", "dempty", "ofifo", "dlinkdir", "flinkfile",
+        "oloop",   "fz",     NULL};
     struct outcome outcome;
     struct mi_record *record;
     const char *last = "", *name;
@@ -157,8 +157,8 @@ static void test_list_all_types_sorted(void)
         count++;
     }
     for (int i = 0; expected[i]; i++)
-        CHECK_FOR(expected[i], mi_entries_type(record, expected[i] + 1) ==
-                                   expected[i][0]);
+        CHECK_FOR(expected[i],
+                  mi_entries_type(record, expected[i] + 1) == expected[i][0]);
     CHECK(count == sizeof(expected) / sizeof(expected[0]) - 1);
     CHECK(mi_entries_type(record, ".") == 0);
     CHECK(mi_entries_type(record, "..") == 0);
@@ -264,7 +264,8 @@ static void test_forbidden_absent_eacces(void)
     unlink(below("secret"));
 }
 
-/* ---- files ------------------------------------------------------------------ */
+/* ---- files
+ * ------------------------------------------------------------------ */
 
 static void test_stat_each_type_told(void)
 {
@@ -367,7 +368,8 @@ static void test_read_too_large_absent(void)
     unlink(below("large"));
 }
 
-/* ---- bytecode ----------------------------------------------------------------- */
+/* ---- bytecode
+ * ----------------------------------------------------------------- */
 
 static const unsigned char magic[4] = {0xa7, 0x0d, 0x0d, 0x0a};
 static char source[PATH_MAX], cached[PATH_MAX];

@@ -24,7 +24,8 @@ static int refused(int rc, const struct mi_error *err)
     return rc == -1 && err->domain == MI_FORMAT && err->text[0] != '\0';
 }
 
-/* ---- hashes and sizes ---------------------------------------------------- */
+/* ---- hashes and sizes ----------------------------------------------------
+ */
 
 static void test_hash_every_byte_counts(void)
 {
@@ -65,7 +66,8 @@ static void test_record_total_aligned_enough(void)
     }
 }
 
-/* ---- records ------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------
+ */
 
 static const char key[] = "/tree/numpy/fft";
 static const char payload[] = "the bytes";
@@ -120,8 +122,8 @@ static void test_record_each_byte_damaged_refused(void)
             snprintf(about, sizeof(about), "byte %zu ^ %02x", i, masks[m]);
             bytes[i] ^= masks[m];
             mi_error_clear(&err);
-            CHECK_FOR(about, refused(mi_record_check(record, total, &err),
-                                     &err));
+            CHECK_FOR(about,
+                      refused(mi_record_check(record, total, &err), &err));
             CHECK_FOR(about, mi_record_check(record, total, NULL) == -1);
             bytes[i] ^= masks[m];
         }
@@ -152,7 +154,8 @@ static void expect_field(const char *about, void (*change)(struct mi_record *))
 {
     size_t total;
     struct mi_record *record = make_record(&total);
-    char *path = allocate(1u << 16); /* mi_record_seal() reads key_size bytes */
+    char *path =
+        allocate(1u << 16); /* mi_record_seal() reads key_size bytes */
     struct mi_error err;
 
     memcpy(path, key, sizeof(key));
@@ -242,7 +245,8 @@ static void test_record_longest_path_accepted(void)
     free(record);
 }
 
-/* ---- frames -------------------------------------------------------------- */
+/* ---- frames --------------------------------------------------------------
+ */
 
 #define SEQUENCE 7
 #define USED 4096
@@ -311,9 +315,9 @@ static void damage_frame(const struct mi_frame *sound)
                      (int)sound->type, i, masks[m]);
             bytes[i] ^= masks[m];
             mi_error_clear(&err);
-            CHECK_FOR(about,
-                      refused(mi_frame_check(frame, SEQUENCE, USED, &err),
-                              &err));
+            CHECK_FOR(
+                about,
+                refused(mi_frame_check(frame, SEQUENCE, USED, &err), &err));
             bytes[i] ^= masks[m];
         }
     }
@@ -406,7 +410,8 @@ static void test_frame_impossible_fields_refused(void)
     expect_frame("end with payload", MI_FRAME_END, 0, 1, 0, 0);
 }
 
-/* ---- asks ---------------------------------------------------------------- */
+/* ---- asks ----------------------------------------------------------------
+ */
 
 struct asked {
     enum mi_query query;
@@ -465,16 +470,16 @@ static void test_ask_pack_too_long_refused(void)
     size_t size = 77;
 
     memset(text, 'x', MI_PATH + 1);
-    CHECK(refused(mi_ask_pack(message, MI_STAT, text, MI_PATH + 1, "", 0,
-                              &size, &err),
-                  &err));
+    CHECK(refused(
+        mi_ask_pack(message, MI_STAT, text, MI_PATH + 1, "", 0, &size, &err),
+        &err));
     CHECK(err.code == ENAMETOOLONG);
-    CHECK(refused(mi_ask_pack(message, MI_CODE, text, 5, text, MI_PATH + 1,
-                              &size, &err),
-                  &err));
-    CHECK(refused(mi_ask_pack(message, MI_CODE, text, SIZE_MAX, text, 1, &size,
-                              &err),
-                  &err));
+    CHECK(refused(
+        mi_ask_pack(message, MI_CODE, text, 5, text, MI_PATH + 1, &size, &err),
+        &err));
+    CHECK(refused(
+        mi_ask_pack(message, MI_CODE, text, SIZE_MAX, text, 1, &size, &err),
+        &err));
     CHECK(size == 77);
     free(message);
     free(text);
@@ -529,7 +534,8 @@ static void test_ask_any_alignment_read(void)
     }
 }
 
-/* ---- listings ------------------------------------------------------------ */
+/* ---- listings ------------------------------------------------------------
+ */
 
 /* A LIST record with these payload bytes, in a block that ends with them. */
 static struct mi_record *wrap(const void *bytes, size_t size)
@@ -584,9 +590,9 @@ static void match(const struct mi_record *list, const char *name,
 }
 
 static const char *const sample[] = {
-    "dalpha",    "fbeta.py",  "fbeta.pyc",  "fbeta.so", "dbeta.so.d",
-    "fbeta2.py", "dboth",     "fboth.py",   "fboth.x",  "ddir.py",
-    "ffile",     "olink.so",  "flink.pyc",  "fz",       "fz.py",
+    "dalpha",    "fbeta.py",    "fbeta.pyc", "fbeta.so", "dbeta.so.d",
+    "fbeta2.py", "dboth",       "fboth.py",  "fboth.x",  "ddir.py",
+    "ffile",     "olink.so",    "flink.pyc", "fz",       "fz.py",
     "d\303\251", "f\303\251.py"};
 
 #define SAMPLE (sizeof(sample) / sizeof(sample[0]))
@@ -609,13 +615,12 @@ static void test_match_sample_found(void)
     static const struct {
         const char *name;
         int directory, suffix;
-    } cases[] = {
-        {"alpha", 1, -1}, {"beta", 0, 0},     {"beta2", 0, 1},
-        {"both", 1, 1},   {"dir", 0, -1},     {"file", 0, -1},
-        {"link", 0, 2},   {"z", 0, 1},        {"\303\251", 1, 1},
-        {"bet", 0, -1},   {"beta.so", 0, -1}, {"zz", 0, -1},
-        {"a", 0, -1},     {"alphaa", 0, -1},  {"Beta", 0, -1},
-        {"~", 0, -1},     {"\377\377", 0, -1}};
+    } cases[] = {{"alpha", 1, -1}, {"beta", 0, 0},     {"beta2", 0, 1},
+                 {"both", 1, 1},   {"dir", 0, -1},     {"file", 0, -1},
+                 {"link", 0, 2},   {"z", 0, 1},        {"\303\251", 1, 1},
+                 {"bet", 0, -1},   {"beta.so", 0, -1}, {"zz", 0, -1},
+                 {"a", 0, -1},     {"alphaa", 0, -1},  {"Beta", 0, -1},
+                 {"~", 0, -1},     {"\377\377", 0, -1}};
     const char *sorted[SAMPLE];
     struct mi_record *list = sample_list(sorted);
     int directory, suffix;
@@ -645,8 +650,8 @@ static void test_type_sample_found(void)
     struct mi_record *list = sample_list(sorted);
 
     for (size_t i = 0; i < SAMPLE; i++)
-        CHECK_FOR(sample[i], mi_entries_type(list, sample[i] + 1) ==
-                                 sample[i][0]);
+        CHECK_FOR(sample[i],
+                  mi_entries_type(list, sample[i] + 1) == sample[i][0]);
     CHECK(mi_entries_type(list, "bet") == 0);
     CHECK(mi_entries_type(list, "betaa") == 0);
     CHECK(mi_entries_type(list, "") == 0);
@@ -782,9 +787,14 @@ static void test_damaged_list_count_read_inside(void)
 
 static void test_damaged_list_offset_read_inside(void)
 {
-    static const uint32_t offsets[] = {23,         24,         25,
-                                       1000,       0x7fffffff, 0x80000000,
-                                       UINT32_MAX, UINT32_MAX - 1,
+    static const uint32_t offsets[] = {23,
+                                       24,
+                                       25,
+                                       1000,
+                                       0x7fffffff,
+                                       0x80000000,
+                                       UINT32_MAX,
+                                       UINT32_MAX - 1,
                                        UINT32_MAX - 2};
     uint32_t list[] = {2, 12, 18, 0, 0, 0};
     char about[80];

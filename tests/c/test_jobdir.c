@@ -58,7 +58,8 @@ static void furnish(const char *path)
     check_need(symlink("/", check_join(below, path, "tree/root")) == 0, below);
 }
 
-/* ---- creating ---------------------------------------------------------------- */
+/* ---- creating
+ * ---------------------------------------------------------------- */
 
 static void test_create_private_locked(void)
 {
@@ -172,7 +173,8 @@ static void test_create_no_descriptors_nothing_left(void)
     check_need(mkdir(scratch, 0700) == 0, scratch);
 }
 
-/* ---- clearing ------------------------------------------------------------------ */
+/* ---- clearing
+ * ------------------------------------------------------------------ */
 
 static void test_clear_all_removed_repeatable(void)
 {
@@ -237,7 +239,8 @@ static void test_clear_forked_child_harmless(void)
     CHECK(!exists(path));
 }
 
-/* ---- the guard ------------------------------------------------------------------- */
+/* ---- the guard
+ * ------------------------------------------------------------------- */
 
 /* Number of processes that have 'text' in their command line. */
 static int processes_with(const char *text)
@@ -353,8 +356,8 @@ static void test_guard_owner_killed_removed(void)
 
 static void test_guard_odd_name_removed(void)
 {
-    static const char *const names[] = {"a b", "it's", "$HOME;`x`", "new\nline",
-                                        "-rf", "*", "\"q\\"};
+    static const char *const names[] = {
+        "a b", "it's", "$HOME;`x`", "new\nline", "-rf", "*", "\"q\\"};
     char top[PATH_MAX], path[PATH_MAX];
 
     check_write(check_join(path, scratch, "bystander"), "x", 1);
@@ -416,7 +419,8 @@ static void test_guard_few_descriptors_started(void)
     check_child(guard_with_low_limit, NULL, __func__);
 }
 
-/* ---- sweeping ---------------------------------------------------------------------- */
+/* ---- sweeping
+ * ---------------------------------------------------------------------- */
 
 /* "SCRATCH/mpiimport-UID-SUFFIX" in 'path'. */
 static const char *name_of(char *path, unsigned uid, const char *suffix)
@@ -510,7 +514,8 @@ static void test_sweep_lock_link_not_followed(void)
     char path[PATH_MAX], lock[PATH_MAX];
 
     check_need(mkdir(name_of(path, geteuid(), "linked"), 0700) == 0, path);
-    check_need(symlink("/dev/null", check_join(lock, path, "lock")) == 0, path);
+    check_need(symlink("/dev/null", check_join(lock, path, "lock")) == 0,
+               path);
     CHECK(mi_jobdir_sweep(scratch) == 0);
     CHECK(exists(path));
     check_remove(path);

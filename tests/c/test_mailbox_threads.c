@@ -7,8 +7,8 @@
 
 #define THREADS 8
 #define ASKS 400
-#define LONG 20000     /* milliseconds: a wait that has to be ended */
-#define PATIENCE 30.0  /* seconds */
+#define LONG 20000    /* milliseconds: a wait that has to be ended */
+#define PATIENCE 30.0 /* seconds */
 
 static struct mi_mailbox *private_box(void)
 {
@@ -31,7 +31,8 @@ static void start(pthread_t *thread, void *(*run)(void *), void *arg)
     check_need(pthread_create(thread, NULL, run, arg) == 0, "thread");
 }
 
-/* ---- asks ---------------------------------------------------------------- */
+/* ---- asks ----------------------------------------------------------------
+ */
 
 /* Sizes differ, so that a slot is not always filled to the same place. */
 static size_t message_of(uint32_t id, uint32_t i, uint32_t *message)
@@ -95,7 +96,8 @@ static void test_post_threads_each_taken_once(void)
     mi_mailbox_destroy(box);
 }
 
-/* ---- waiting --------------------------------------------------------------- */
+/* ---- waiting ---------------------------------------------------------------
+ */
 
 static void *wait_growth(void *arg)
 {
@@ -120,8 +122,7 @@ static void expect_woken(void (*wake)(struct mi_mailbox *box))
     pthread_t thread[THREADS];
 
     for (int i = 0; i < THREADS; i++) {
-        user[i] =
-            (struct user){.box = box, .id = mi_mailbox_growth(box)};
+        user[i] = (struct user){.box = box, .id = mi_mailbox_growth(box)};
         start(&thread[i], wait_growth, &user[i]);
     }
     CHECK(check_until(all_wait, box, 10));
@@ -205,7 +206,8 @@ static void test_sleep_without_limit_kicked_awake(void)
     mi_mailbox_destroy(box);
 }
 
-/* ---- what the node knows ---------------------------------------------------- */
+/* ---- what the node knows
+ * ---------------------------------------------------- */
 
 static void *be_first(void *arg)
 {

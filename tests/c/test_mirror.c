@@ -108,9 +108,9 @@ static void test_begin_bad_top_refused(void)
 
 static void test_finish_path_repeated(void)
 {
-    static const char *const paths[] = {
-        "/a.so", "/usr/lib/x/y z.so", "/usr/lib/x/\303\251.so", "/usr/b.so",
-        "/.hidden/..so"};
+    static const char *const paths[] = {"/a.so", "/usr/lib/x/y z.so",
+                                        "/usr/lib/x/\303\251.so", "/usr/b.so",
+                                        "/.hidden/..so"};
     struct mi_mirror *mirror = make();
     struct mi_error err;
     struct stat status;
@@ -222,9 +222,8 @@ static void test_finish_bad_path_refused(void)
 /* "/.." is "/" to the kernel; in the tree it would be a way out of it. */
 static void test_finish_parent_of_root_stays_inside(void)
 {
-    static const char *const paths[] = {"/../escaped-1.so",
-                                        "/../../escaped-2.so",
-                                        "/a/../../../escaped-3.so"};
+    static const char *const paths[] = {
+        "/../escaped-1.so", "/../../escaped-2.so", "/a/../../../escaped-3.so"};
     struct mi_mirror *mirror = make();
     char job[PATH_MAX];
 

@@ -107,7 +107,8 @@ static struct mi_store *private_store(size_t capacity)
     return store;
 }
 
-/* ---- appending and finding ----------------------------------------------- */
+/* ---- appending and finding -----------------------------------------------
+ */
 
 static void test_append_found_unchanged(void)
 {
@@ -203,8 +204,9 @@ static int append_huge(void *arg)
 
 static void test_append_huge_payload_refused(void)
 {
-    static size_t sizes[] = {MIB,           (size_t)1 << 40, SIZE_MAX / 2,
-                             SIZE_MAX - 500, SIZE_MAX - 120,  SIZE_MAX};
+    static size_t sizes[] = {
+        MIB,     (size_t)1 << 40, SIZE_MAX / 2, SIZE_MAX - 500, SIZE_MAX - 120,
+        SIZE_MAX};
     char about[80];
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -213,7 +215,8 @@ static void test_append_huge_payload_refused(void)
     }
 }
 
-/* ---- growth and collisions ------------------------------------------------ */
+/* ---- growth and collisions ------------------------------------------------
+ */
 
 #define MANY 100000
 
@@ -309,8 +312,8 @@ static void test_collision_same_slot_and_tag_both_found(void)
             size_t size = (size_t)sprintf(key[k], "/%u", all[i - k].number);
 
             CHECK(!mi_store_find(store, MI_STAT, key[k], size));
-            CHECK(append_key(store, MI_STAT, key[k], size,
-                             all[i - k].number, NULL) == 0);
+            CHECK(append_key(store, MI_STAT, key[k], size, all[i - k].number,
+                             NULL) == 0);
         }
         for (uint32_t k = 0; k < 2; k++) {
             const struct mi_record *record =
@@ -365,7 +368,8 @@ static void test_collision_last_slots_wrapped(void)
     mi_store_destroy(store);
 }
 
-/* ---- replication ---------------------------------------------------------- */
+/* ---- replication ----------------------------------------------------------
+ */
 
 static void test_commit_copied_bytes_identical(void)
 {
@@ -551,7 +555,8 @@ static void test_reserve_commit_huge_refused(void)
     }
 }
 
-/* ---- exhaustion ----------------------------------------------------------- */
+/* ---- exhaustion -----------------------------------------------------------
+ */
 
 static void test_append_capacity_exhausted_refused(void)
 {
@@ -679,7 +684,8 @@ static void test_append_filesystem_full_refused(void)
     rmdir(path);
 }
 
-/* ---- files ---------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------
+ */
 
 static void test_create_file_private_exclusive(void)
 {
@@ -827,8 +833,7 @@ static void expect_header(int word, uint64_t value, const char *about)
                "store");
     mi_store_destroy(store);
     file = open(check_join(path, scratch, "no"), O_RDWR);
-    check_need(file >= 0 &&
-                   pwrite(file, &value, sizeof(value), word * 8) == 8,
+    check_need(file >= 0 && pwrite(file, &value, sizeof(value), word * 8) == 8,
                path);
     close(file);
     expect_no_store(about, MI_FORMAT, EBADMSG);
@@ -885,7 +890,8 @@ static void test_open_foreign_owner_refused(void)
     unlinkat(scratch_dir, "no", 0);
 }
 
-/* ---- segments ------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------
+ */
 
 static void test_segment_clear_repeated_harmless(void)
 {

@@ -107,7 +107,8 @@ static int arena_sound(const struct mi_store *store)
     return at == used && count >= published;
 }
 
-/* ---- processes ------------------------------------------------------------ */
+/* ---- processes ------------------------------------------------------------
+ */
 
 static int read_in_process(void *arg)
 {
@@ -143,7 +144,8 @@ static void test_processes_read_while_written(void)
     mi_store_destroy(store);
 }
 
-/* ---- threads -------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------
+ */
 
 struct writing {
     struct mi_store *store;
@@ -261,7 +263,8 @@ static void test_threads_replaced_key_forward(void)
     mi_store_destroy(store);
 }
 
-/* ---- replication ---------------------------------------------------------- */
+/* ---- replication ----------------------------------------------------------
+ */
 
 struct replica {
     const struct mi_store *from;

@@ -1,0 +1,230 @@
+/* What the tests of src/reader.c share: a reader with all it needs on a
+ * scratch tree, and shared objects made by hand.
+ */
+#ifndef READER_FIXTURE_H
+#define READER_FIXTURE_H
+
+#include "check.h"
+
+#include <elf.h>
+
+#include "../../src/mirror.h"
+#include "../../src/reader.h"
+
+#define MIB ((size_t)1 << 20)
+
+struct fixture {
+    char scratch[PATH_MAX]; /* holds the two: */
+    char tree[PATH_MAX];    /* what is read */
+    char top[PATH_MAX];     /* where the mirror is */
+    struct mi_store *store;
+    struct mi_mailbox *mailbox;
+    struct mi_mirror *mirror;
+    struct mi_reader *reader;
+    atomic_int notices;
+    unsigned first; /* of the last notice */
+    char notice[PATH_MAX + 2000];
+};
+
+static inline void fixture_notice(void *arg, unsigned first, const char *text)
+{
+    struct fixture *f = arg;
+
+    if (atomic_fetch_add(&f->notices, 1) > 0)
+        return;
+    f->first = first;
+    snprintf(f->notice, sizeof(f->notice), "%s", text);
+}
+
+/* 'stream' as in the reader's configuration. */
+static inline void fixture_make(struct fixture *f, size_t capacity,
+                                int mirrored, int threads, int stream)
+{
+    struct mi_reader_config config = {
+        .rule = {.magic = {1, 2, 3, 4}, .check_hash = 'd'},
+        .threads = threads,
+        .stream = stream,
+        .notice = fixture_notice,
+        .arg = f};
+
+    memset(f, 0, sizeof(*f));
+    check_scratch(f->scratch);
+    check_need(mkdir(check_join(f->tree, f->scratch, "tree"), 0700) == 0 &&
+                   mkdir(check_join(f->top, f->scratch, "top"), 0700) == 0,
+               f->scratch);
+    check_need(mi_store_create_private(&f->store, capacity, NULL) == 0 &&
+                   mi_mailbox_create_private(&f->mailbox, NULL) == 0,
+               "store");
+    if (mirrored)
+        check_need(mi_mirror_create(&f->mirror, f->top, NULL) == 0, "mirror");
+    config.store = f->store;
+    config.mailbox = f->mailbox;
+    config.mirror = f->mirror;
+    check_need(mi_reader_create(&f->reader, &config, NULL) == 0, "reader");
+}
+
+static inline void fixture_clear(struct fixture *f)
+{
+    mi_reader_destroy(f->reader);
+    mi_mirror_destroy(f->mirror);
+    mi_mailbox_destroy(f->mailbox);
+    mi_store_destroy(f->store);
+    CHECK(check_entries(f->top) == 0);
+    check_remove(f->scratch);
+}
+
+/* "TREE/NAME", in one of a few buffers. */
+static inline const char *fixture_path(const struct fixture *f,
+                                       const char *name)
+{
+    static _Thread_local char path[4][PATH_MAX];
+    static _Thread_local unsigned next;
+
+    next = (next + 1) % 4;
+    return check_join(path[next], f->tree, name);
+}
+
+static inline uint64_t fixture_operations(const struct fixture *f)
+{
+    return atomic_load(&mi_reader_traffic(f->reader)->operations);
+}
+
+static inline uint64_t fixture_bytes(const struct fixture *f)
+{
+    return atomic_load(&mi_reader_traffic(f->reader)->bytes);
+}
+
+static inline const struct mi_record *
+fixture_find(const struct fixture *f, enum mi_query query, const char *path)
+{
+    return mi_store_find(f->store, query, path, strlen(path));
+}
+
+/* Ask the reader; NULL unless there is an answer. */
+static inline const struct mi_record *
+fixture_ask(struct fixture *f, enum mi_query query, const char *path)
+{
+    const struct mi_record *record = NULL;
+    struct mi_error err;
+    int rc;
+
+    mi_error_clear(&err);
+    rc = mi_reader_answer(f->reader, query, path, "", &record, &err);
+    CHECK_FOR(err.text, rc == 1 && record);
+    return rc == 1 ? record : NULL;
+}
+
+/* Have the pool answer. */
+static inline int fixture_submit(struct fixture *f, enum mi_query query,
+                                 const char *path, const char *extra,
+                                 struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+
+    if (mi_ask_pack(message, query, path, strlen(path), extra, strlen(extra),
+                    &size, err) != 0)
+        return -1;
+    return mi_reader_submit(f->reader, message, size, err);
+}
+
+static inline int fixture_idle(void *arg)
+{
+    struct fixture *f = arg;
+
+    return mi_reader_pending(f->reader) == 0;
+}
+
+/* ---- shared objects --------------------------------------------------------
+ */
+
+#if defined(__x86_64__)
+#define FIXTURE_MACHINE EM_X86_64
+#elif defined(__aarch64__)
+#define FIXTURE_MACHINE EM_AARCH64
+#elif defined(__powerpc64__)
+#define FIXTURE_MACHINE EM_PPC64
+#elif defined(__riscv)
+#define FIXTURE_MACHINE EM_RISCV
+#else
+#define FIXTURE_MACHINE EM_LOONGARCH
+#endif
+
+#define FIXTURE_NEEDED 6 /* libraries at most */
+
+/* One segment that is the whole file, at address 0. */
+struct fixture_image {
+    Elf64_Ehdr header;
+    Elf64_Phdr segment[2];
+    Elf64_Dyn dynamic[FIXTURE_NEEDED + 4];
+    char strings[1000];
+};
+
+/* Write a shared object that needs these libraries (a list that ends with
+ * NULL) from the directories 'runpath' (NULL: none said).
+ */
+static inline void fixture_object(const char *path, const char *const *needed,
+                                  const char *runpath)
+{
+    struct fixture_image image = {
+        .header = {.e_ident = {127, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB,
+                               EV_CURRENT},
+                   .e_type = ET_DYN,
+                   .e_machine = FIXTURE_MACHINE,
+                   .e_version = EV_CURRENT,
+                   .e_phoff = offsetof(struct fixture_image, segment),
+                   .e_ehsize = sizeof(Elf64_Ehdr),
+                   .e_phentsize = sizeof(Elf64_Phdr),
+                   .e_phnum = 2}};
+    Elf64_Dyn *dynamic = image.dynamic;
+    size_t used = 1;
+
+    image.segment[0] = (Elf64_Phdr){.p_type = PT_LOAD,
+                                    .p_filesz = sizeof(image),
+                                    .p_memsz = sizeof(image),
+                                    .p_align = 1};
+    image.segment[1] =
+        (Elf64_Phdr){.p_type = PT_DYNAMIC,
+                     .p_offset = offsetof(struct fixture_image, dynamic),
+                     .p_vaddr = offsetof(struct fixture_image, dynamic),
+                     .p_filesz = sizeof(image.dynamic),
+                     .p_memsz = sizeof(image.dynamic),
+                     .p_align = 1};
+    for (; *needed; needed++, dynamic++) {
+        dynamic->d_tag = DT_NEEDED;
+        dynamic->d_un.d_val = used;
+        strcpy(image.strings + used, *needed);
+        used += strlen(*needed) + 1;
+    }
+    if (runpath) {
+        dynamic->d_tag = DT_RUNPATH;
+        dynamic->d_un.d_val = used;
+        strcpy(image.strings + used, runpath);
+        dynamic++;
+    }
+    dynamic->d_tag = DT_STRTAB;
+    dynamic->d_un.d_ptr = offsetof(struct fixture_image, strings);
+    dynamic++;
+    dynamic->d_tag = DT_STRSZ;
+    dynamic->d_un.d_val = sizeof(image.strings);
+    check_write(path, &image, sizeof(image));
+}
+
+/* Is it in the mirror, as it is in the tree, and said to be? */
+static inline int fixture_mirrored(const struct fixture *f, const char *path)
+{
+    const struct mi_record *record = fixture_find(f, MI_MIRROR, path);
+    char place[PATH_MAX * 2];
+    size_t size;
+    void *bytes = check_read(path, &size);
+    int same;
+
+    snprintf(place, sizeof(place), "%s%s", mi_mailbox_mirror(f->mailbox),
+             path);
+    same = record && record->kind == MI_KIND_MIRROR && record->object > 0 &&
+           check_holds(place, bytes, size);
+    free(bytes);
+    return same;
+}
+
+#endif
