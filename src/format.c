@@ -188,14 +188,30 @@ int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
     return 0;
 }
 
+/* Number of entries that a listing has room for, whatever it claims; 0 also
+ * for one whose last name is not terminated.
+ */
+static uint32_t entries_count(const struct mi_record *list)
+{
+    const struct mi_entries *entries = mi_record_payload(list);
+    uint64_t room;
+
+    if (list->kind != MI_KIND_LIST || list->size < sizeof(uint32_t) ||
+        ((const char *)entries)[list->size - 1] != '\0')
+        return 0;
+    room = list->size / sizeof(uint32_t) - 1;
+    return entries->count <= room ? entries->count : 0;
+}
+
 const char *mi_entries_name(const struct mi_record *list, uint32_t i,
                             char *type)
 {
     const struct mi_entries *entries = mi_record_payload(list);
+    uint32_t count = entries_count(list);
     const char *entry;
 
-    if (list->kind != MI_KIND_LIST || i >= entries->count ||
-        entries->offset[i] + 2u > list->size)
+    if (i >= count || entries->offset[i] < sizeof(uint32_t) * (1ull + count) ||
+        entries->offset[i] + 2ull > list->size)
         return NULL;
     entry = (const char *)entries + entries->offset[i];
     *type = entry[0];
@@ -206,8 +222,7 @@ const char *mi_entries_name(const struct mi_record *list, uint32_t i,
 static uint32_t lower_bound(const struct mi_record *list, const char *name,
                             size_t size)
 {
-    const struct mi_entries *entries = mi_record_payload(list);
-    uint32_t low = 0, high = entries->count;
+    uint32_t low = 0, high = entries_count(list);
 
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -231,8 +246,8 @@ void mi_entries_match(const struct mi_record *list, const char *name,
 
     *directory = 0;
     *suffix = -1;
-    if (list->kind != MI_KIND_LIST)
-        return;
+    if (memchr(name, '\0', size))
+        return; /* no file can have that name */
     for (uint32_t i = lower_bound(list, name, size);
          (entry = mi_entries_name(list, i, &type)) != NULL; i++) {
         if (strncmp(entry, name, size) != 0)
@@ -252,8 +267,6 @@ char mi_entries_type(const struct mi_record *list, const char *name)
     char type;
     const char *entry;
 
-    if (list->kind != MI_KIND_LIST)
-        return 0;
     entry = mi_entries_name(list, lower_bound(list, name, strlen(name) + 1),
                             &type);
     return entry && strcmp(entry, name) == 0 ? type : 0;

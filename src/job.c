@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "elf.h"
 #include "mailbox.h"
 #include "mirror.h"
 #include "node.h"
@@ -462,10 +463,13 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
                     char *path)
 {
     const char *root = mi_mailbox_mirror(job->node.mailbox);
+    size_t used = strlen(root);
 
-    return root[0] && record->kind == MI_KIND_MIRROR &&
-           snprintf(path, PATH_MAX, "%s%s", root, mi_record_key(record)) <
-               PATH_MAX;
+    if (!used || record->kind != MI_KIND_MIRROR)
+        return 0;
+    memcpy(path, root, used);
+    return mi_path_normal(mi_record_key(record), path + used,
+                          PATH_MAX - used) == 0;
 }
 
 int mi_job_compile(struct mi_job *job, char *path)

@@ -89,13 +89,18 @@ static int make(struct mi_jobdir *jobdir, const char *top,
                      (unsigned)geteuid(), token);
         if (n < 0 || (size_t)n >= sizeof(jobdir->path))
             return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
-        if (mkdir(jobdir->path, 0700) != 0 && errno == EEXIST)
-            continue;
+        if (mkdir(jobdir->path, 0700) != 0) {
+            if (errno == EEXIST)
+                continue;
+            return mi_fail_errno(err, "cannot make a directory in %s", top);
+        }
         jobdir->dir = open(jobdir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW |
                                              O_CLOEXEC);
-        if (jobdir->dir < 0)
-            return mi_fail_errno(err, "cannot make a directory in %s", top);
-        return 0;
+        if (jobdir->dir >= 0)
+            return 0;
+        mi_fail_errno(err, "cannot open %s", jobdir->path);
+        rmdir(jobdir->path);
+        return -1;
     }
     return mi_fail(err, MI_ERRNO, EEXIST, "no free name in %s", top);
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "elf.h"
 #include "jobdir.h"
 
 #define TREE "tree"
@@ -177,21 +178,23 @@ static int make_parents(int dir, const char *path, struct mi_error *err)
     return 0;
 }
 
+/* 1 if it was put there, 0 if it has been there, -1 on errors. */
 static int put_in_place(struct mi_mirror *mirror, const char *name,
                         const char *path, struct mi_error *err)
 {
-    char place[PATH_MAX];
+    char place[PATH_MAX] = TREE;
 
-    if (path[0] != '/' || strlen(path) + sizeof(TREE) > sizeof(place))
-        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
-    strcpy(place, TREE);
-    strcat(place, path);
+    if (strlen(path) >= sizeof(place))
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "path of %zu bytes",
+                       strlen(path));
+    if (mi_path_normal(path, place + strlen(TREE),
+                       sizeof(place) - strlen(TREE)) != 0)
+        return mi_fail_errno(err, "cannot mirror %s", path);
     if (make_parents(mirror->jobdir.dir, place, err) != 0)
         return -1;
-    if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, place, 0) != 0 &&
-        errno != EEXIST)
-        return mi_fail_errno(err, "cannot mirror %s", path);
-    return 0;
+    if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, place, 0) == 0)
+        return 1;
+    return errno == EEXIST ? 0 : mi_fail_errno(err, "cannot mirror %s", path);
 }
 
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
@@ -202,10 +205,10 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
 
     part_name(part->id, name, sizeof(name));
     rc = put_in_place(mirror, name, path, err);
-    if (rc == 0)
+    if (rc == 1)
         atomic_fetch_add(&mirror->bytes, part->size);
     mi_mirror_abandon(mirror, part);
-    return rc;
+    return rc < 0 ? -1 : 0;
 }
 
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)

@@ -46,7 +46,8 @@ int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
 /* Write 'size' bytes at 'offset'. */
 int mi_part_write(const struct mi_part *part, uint64_t offset,
                   const void *data, size_t size, struct mi_error *err);
-/* Move it to its place, that of the absolute path 'path', and close it.  An
+/* Move it to its place, that of the absolute path 'path' once normalised
+ * (mi_path_normal), and close it.  An
  * object that is there already stays.  'part' is cleared, whatever happens.
  */
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,

@@ -209,10 +209,6 @@ void mi_object_clear(struct mi_object *object)
     *object = (struct mi_object){0};
 }
 
-static int answer_read(struct mi_reader *reader, enum mi_query query,
-                       const char *key, const char *extra,
-                       const struct mi_record **record, struct mi_error *err);
-
 /* An object and all it needs, in the order of discovery: a worklist, because
  * libraries may need each other in circles and in long chains.
  */
@@ -291,7 +287,7 @@ static int add_from(struct mi_reader *reader, const char *directory,
         return 0;
     memcpy(path, directory, length);
     path[length] = '\0';
-    rc = answer_read(reader, MI_LIST, path, "", &list, err);
+    rc = mi_reader_answer(reader, MI_LIST, path, "", &list, err);
     if (rc <= 0)
         return rc;
     if (mi_entries_type(list, name) != 'f')
@@ -549,7 +545,7 @@ static int answer_mirror(struct mi_reader *reader, const char *path,
 {
     int rc;
 
-    if (!reader->config.mirror)
+    if (!reader->config.mirror || path[0] != '/')
         return judge_object(reader, path, record, err);
     pthread_mutex_lock(&reader->mirroring);
     *record = mi_store_find(reader->config.store, MI_MIRROR, path,
@@ -720,6 +716,8 @@ static void *pool_thread(void *arg)
 /* Have one more thread if all are busy: a fast filesystem needs few. */
 static int add_thread(struct mi_reader *reader, struct mi_error *err)
 {
+    if (reader->config.threads == 0)
+        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
     if (reader->idle > reader->queued ||
         reader->threads == reader->config.threads)
         return 0;

@@ -15,6 +15,7 @@
 #define STEP_MIN (256u << 10)  /* reserve at least so much at a time, */
 #define STEP_MAX (16u << 20)   /* and at most so much more than is needed */
 #define CAPACITY_MIN (64u << 10)
+#define CAPACITY_MAX ((uint64_t)1 << 44) /* what a slot's offset can reach */
 
 /* At the begin of the mapping; then the index tables, then the arena. */
 struct header {
@@ -206,6 +207,8 @@ static struct mi_store *allocate(struct mi_error *err)
 
 static uint64_t round_capacity(size_t capacity)
 {
+    if (capacity > CAPACITY_MAX)
+        return UINT64_MAX;
     capacity = capacity < CAPACITY_MIN ? CAPACITY_MIN : capacity;
     return (capacity + PAGE - 1) / PAGE * PAGE;
 }
@@ -234,9 +237,13 @@ static int format(struct mi_store *store, uint64_t capacity,
 int mi_store_create(struct mi_store **result, int dir, const char *name,
                     size_t capacity, struct mi_error *err)
 {
-    struct mi_store *store = allocate(err);
+    struct mi_store *store;
     uint64_t size = round_capacity(capacity);
 
+    if (size > CAPACITY_MAX)
+        return mi_fail(err, MI_ERRNO, EFBIG, "a node store of %zu bytes",
+                       capacity);
+    store = allocate(err);
     if (!store)
         return -1;
     if (mi_segment_create(&store->segment, dir, name, segment_size(size),
@@ -256,9 +263,13 @@ out:
 int mi_store_create_private(struct mi_store **result, size_t capacity,
                             struct mi_error *err)
 {
-    struct mi_store *store = allocate(err);
+    struct mi_store *store;
     uint64_t size = round_capacity(capacity);
 
+    if (size > CAPACITY_MAX)
+        return mi_fail(err, MI_ERRNO, EFBIG, "a node store of %zu bytes",
+                       capacity);
+    store = allocate(err);
     if (!store)
         return -1;
     if (mi_segment_create_private(&store->segment, segment_size(size), err) !=
@@ -282,7 +293,8 @@ int mi_store_open(struct mi_store **result, int dir, const char *name,
     if (mi_segment_open(&store->segment, dir, name, 0, PAGE, err) != 0)
         goto out;
     header = store->segment.base;
-    if (header->magic != MAGIC ||
+    if (header->magic != MAGIC || header->capacity > CAPACITY_MAX ||
+        header->index_size != index_room(header->capacity) ||
         segment_size(header->capacity) != store->segment.size) {
         mi_fail(err, MI_FORMAT, EBADMSG, "%s is no node store", name);
         goto out;
@@ -309,6 +321,9 @@ static int reserve_arena(struct mi_store *store, uint64_t size, void **room,
 {
     uint64_t used = atomic_load(&store->header->used);
 
+    /* No sum may overflow; what exceeds the capacity is refused below. */
+    if (size > store->header->capacity)
+        size = store->header->capacity + 1;
     if (reserve(store, store->arena, &store->arena_reserved, used + size,
                 store->header->capacity, err) != 0)
         return -1;
@@ -345,7 +360,8 @@ static int append_locked(struct mi_store *store, const struct mi_entry *entry,
                          const struct mi_record **record,
                          struct mi_error *err)
 {
-    uint64_t total = mi_record_total((uint32_t)entry->key_size, entry->size);
+    uint64_t size = entry->size < CAPACITY_MAX ? entry->size : CAPACITY_MAX;
+    uint64_t total = mi_record_total((uint32_t)entry->key_size, size);
     void *room;
 
     if (index_room_for_one(store, err) != 0 ||
@@ -415,7 +431,7 @@ int mi_store_commit(struct mi_store *store, uint64_t size,
 {
     int rc;
 
-    if (atomic_load(&store->header->used) + size > store->arena_reserved)
+    if (size > store->arena_reserved - atomic_load(&store->header->used))
         return mi_fail(err, MI_ERRNO, EINVAL, "commit without room");
     pthread_mutex_lock(&store->lock);
     rc = commit_locked(store, size, each, arg, err);

@@ -618,7 +618,7 @@ static int mirror_on_small_filesystem(void *arg)
     fixture_object(path, none, NULL);
     CHECK(fixture_ask(&f, MI_MIRROR, path) && fixture_mirrored(&f, path));
     mi_mirror_remove(f.mirror);
-    umount(f.top);
+    umount2(f.top, MNT_DETACH); /* objects of it are mapped */
     fixture_clear(&f);
     return 0;
 }

@@ -213,10 +213,6 @@ def write_unreadable(directory):
     closed.mkdir()
     (closed / "__init__.py").write_text("VALUE = 4\n")
     closed.chmod(0)
-    listed = directory / "listed"
-    listed.mkdir()
-    (listed / "__init__.py").write_text("VALUE = 5\n")
-    listed.chmod(0o444)
     (directory / f"object{SUFFIX}").write_bytes(b"")
     (directory / f"object{SUFFIX}").chmod(0)
     (directory / "good.py").write_text("VALUE = 6\n")
@@ -225,7 +221,6 @@ def write_unreadable(directory):
         "secret_cache",
         "package",
         "closed",
-        "listed",
         "object",
         "good",
     ]
@@ -250,7 +245,6 @@ def test_unreadable_files_same_errors_on_all_ranks(
         )
     finally:
         (modules / "closed").chmod(0o755)
-        (modules / "listed").chmod(0o755)
     same_everywhere(result, expected, ranks)
 
 
