@@ -200,8 +200,13 @@ test-asan: ## C tests, address and undefined behaviour sanitizers
 	@$(MAKE) --no-print-directory VARIANT=asan CFLAGS='-O1 -g' \
 		SANITIZE='$(ASAN)' RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
 
+# Inlined copies are not seen by the sanitizer.
+UNBUILT := -fno-builtin-memcpy -fno-builtin-memset -fno-builtin-memcmp \
+	-fno-builtin-strcmp
+
 test-tsan: ## C tests with threads, thread sanitizer
-	@$(MAKE) --no-print-directory VARIANT=tsan CFLAGS='-O1 -g' \
+	@$(MAKE) --no-print-directory VARIANT=tsan \
+		CFLAGS='-O1 -g $(UNBUILT)' \
 		SANITIZE='$(TSAN)' RUN='$$(TSAN_TESTS)' run-c-tests
 
 test-valgrind: c-programs ## C tests, valgrind
@@ -214,7 +219,7 @@ C_FILES := $(wildcard src/*.[ch] libmpi_min/*.[ch] tests/c/*.[ch])
 
 lint: build/embedded.h ## ruff, cython-lint, strict C
 	$(VPYTHON) -m ruff check bin site src tests tools
-	$(VPYTHON) -m cython_lint.cython_lint $(CYTHON_SOURCES)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES)
 	$(CC) $(STRICT) $(INCLUDES) -Itests/c -O2 -fsyntax-only \
 		$(filter %.c,$(C_FILES))
 

@@ -44,11 +44,11 @@ class _Listener:
         return len(text)
 
 
-# ---- stage 1 -----------------------------------------------------------------
+# ---- stage 1 ----------------------------------------------------------------
 
 
 def _site_directories(site):
-    """Where site is going to look: [directory, ...] and pyvenv.cfg's places."""
+    """Where site is going to look: directories, and pyvenv.cfg's places."""
     here = os.path.dirname(os.path.abspath(sys.executable or ""))
     configurations = [
         os.path.join(place, "pyvenv.cfg")
@@ -61,12 +61,14 @@ def _site_directories(site):
             os.path.expanduser("~"), ".local"
         )
         directories.append(
-            "{}/lib/python{}.{}/site-packages".format(base, *sys.version_info[:2])
+            "{}/lib/python{}.{}/site-packages".format(
+                base, *sys.version_info[:2]
+            )
         )
     return directories, configurations
 
 
-# ---- stage 2 -----------------------------------------------------------------
+# ---- stage 2 ----------------------------------------------------------------
 
 
 def _read_ahead(directories, configurations):
@@ -88,7 +90,7 @@ def _read_ahead(directories, configurations):
                 core.prefetch("read", os.path.join(path, name))
 
 
-# ---- stage 3 -----------------------------------------------------------------
+# ---- stage 3 ----------------------------------------------------------------
 
 
 def _apply(site):

@@ -1,6 +1,7 @@
 # The C core, as the extension sees it.  Declarations only.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "error.h" nogil:
@@ -23,6 +24,7 @@ cdef extern from "format.h" nogil:
         MI_READ
         MI_CODE
         MI_MIRROR
+        MI_REAL
     enum mi_kind:
         MI_KIND_LIST
         MI_KIND_STAT

@@ -41,8 +41,8 @@ static void start(struct mi_answer *answer, enum mi_query query,
 
 static void take_status(struct mi_entry *entry, const struct stat *status)
 {
-    entry->mtime = (int64_t)status->st_mtim.tv_sec * 1000000000 +
-                   status->st_mtim.tv_nsec;
+    entry->mtime =
+        (int64_t)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
     entry->file_size = (uint64_t)status->st_size;
     entry->device = (uint64_t)status->st_dev;
     entry->inode = (uint64_t)status->st_ino;
@@ -59,7 +59,7 @@ static void give(struct mi_answer *answer, enum mi_kind kind, void *data,
     answer->data = data;
 }
 
-/* ---- directories --------------------------------------------------------- */
+/* ---- directories -------------------------------------------------------- */
 
 struct names {
     char *text; /* type, name, NUL; one after the other */
@@ -130,7 +130,8 @@ static int compare(const void *a, const void *b, void *text)
 {
     const char *base = text;
 
-    return strcmp(base + *(const size_t *)a + 1, base + *(const size_t *)b + 1);
+    return strcmp(base + *(const size_t *)a + 1,
+                  base + *(const size_t *)b + 1);
 }
 
 /* Make struct mi_entries of the collected names. */
@@ -166,7 +167,8 @@ static int collect(struct mi_traffic *traffic, DIR *stream,
     struct dirent *entry;
 
     for (errno = 0; (entry = readdir(stream)) != NULL; errno = 0) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        if (strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
             continue;
         if (add_name(names, type_of(traffic, dirfd(stream), entry),
                      entry->d_name) != 0)
@@ -231,7 +233,7 @@ int mi_files_list(struct mi_traffic *traffic, const char *path,
     return rc;
 }
 
-/* ---- files ----------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------- */
 
 int mi_files_stat(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
@@ -247,6 +249,24 @@ int mi_files_stat(struct mi_traffic *traffic, const char *path,
     }
     take_status(&answer->entry, &status);
     answer->entry.kind = MI_KIND_STAT;
+    return 0;
+}
+
+int mi_files_real(struct mi_traffic *traffic, const char *path,
+                  struct mi_answer *answer, struct mi_error *err)
+{
+    char *real;
+
+    start(answer, MI_REAL, path);
+    for (const char *p = path; *p; p++)
+        if (*p == '/')
+            count(traffic, 0); /* one readlink(2) per component */
+    real = realpath(path, NULL);
+    if (!real && errno == ENOMEM)
+        return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to resolve %s", path);
+    answer->entry.code = errno;
+    if (real)
+        give(answer, MI_KIND_STAT, real, strlen(real) + 1);
     return 0;
 }
 

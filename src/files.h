@@ -41,6 +41,9 @@ int mi_files_list(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);
 int mi_files_stat(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);
+/* The path without symbolic links: a STAT whose payload is that path. */
+int mi_files_real(struct mi_traffic *traffic, const char *path,
+                  struct mi_answer *answer, struct mi_error *err);
 /* Regular files up to 1 GiB only (EISDIR, EFBIG; EINVAL for others: a FIFO
  * would block).
  */

@@ -47,6 +47,15 @@ const void *mi_record_payload(const struct mi_record *record)
     return mi_record_key(record) + key_room(record->key_size);
 }
 
+const char *mi_record_place(const struct mi_record *record)
+{
+    const char *place = mi_record_payload(record);
+
+    return record->size > 0 && place[record->size - 1] == '\0'
+               ? place
+               : mi_record_key(record);
+}
+
 static uint64_t record_sum(const struct mi_record *record)
 {
     return mi_hash(1, record, offsetof(struct mi_record, check));
@@ -76,8 +85,8 @@ int mi_record_check(const struct mi_record *record, uint64_t room,
         mi_record_total(record->key_size, record->size) > room)
         return mi_fail(err, MI_FORMAT, EBADMSG, "record of impossible size");
     if (key[record->key_size] != '\0' ||
-        record->hash != mi_key_hash((enum mi_query)record->query, key,
-                                    record->key_size))
+        record->hash !=
+            mi_key_hash((enum mi_query)record->query, key, record->key_size))
         return mi_fail(err, MI_FORMAT, EBADMSG, "record with a damaged path");
     return 0;
 }
@@ -176,8 +185,8 @@ int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
     if (size < sizeof(ask))
         return mi_fail(err, MI_FORMAT, EBADMSG, "truncated ask");
     memcpy(&ask, message, sizeof(ask));
-    if (ask.query < 1 || ask.query > MI_QUERY_LAST ||
-        ask.key_size > MI_PATH || ask.extra_size > MI_PATH ||
+    if (ask.query < 1 || ask.query > MI_QUERY_LAST || ask.key_size > MI_PATH ||
+        ask.extra_size > MI_PATH ||
         sizeof(ask) + ask.key_size + ask.extra_size != size)
         return mi_fail(err, MI_FORMAT, EBADMSG, "malformed ask");
     *query = (enum mi_query)ask.query;

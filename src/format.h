@@ -18,6 +18,8 @@
  *   payload: LIST    struct mi_entries, sorted names of the directory
  *            FILE    the bytes of the file, or of the bytecode file
  *            ABSENT  (of a damaged object) one line that says why
+ *            MIRROR  its place, terminated, if that is not the path
+ *            STAT    of MI_REAL: the real path, terminated
  *            others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
@@ -44,9 +46,10 @@ enum mi_query {
     MI_STAT = 2, /* type, size, modification time */
     MI_READ = 3, /* the bytes of a regular file */
     MI_CODE = 4, /* valid bytecode of a source file; extra: the .pyc's path */
-    MI_MIRROR = 5 /* a shared object, with what it needs, in the mirror */
+    MI_MIRROR = 5, /* a shared object, with what it needs, in the mirror */
+    MI_REAL = 6    /* the path without symbolic links: realpath(3) */
 };
-#define MI_QUERY_LAST MI_MIRROR
+#define MI_QUERY_LAST MI_REAL
 
 /* What the answer is. */
 enum mi_kind {
@@ -59,8 +62,10 @@ enum mi_kind {
 #define MI_KIND_LAST MI_KIND_MIRROR
 
 /* Codes of an ABSENT answer to MI_CODE, beside the errno values. */
-#define MI_CODE_PENDING 4097 /* no valid bytecode; root is about to compile */
-#define MI_CODE_SOURCE 4098  /* root has none to give: compile the source */
+#define MI_CODE_PENDING                                                       \
+    4097                    /* no valid bytecode; root is about to compile    \
+                             */
+#define MI_CODE_SOURCE 4098 /* root has none to give: compile the source */
 /* Codes of an ABSENT answer to MI_MIRROR, beside the errno values. */
 #define MI_MIRROR_REFUSED 4099 /* load it directly */
 #define MI_MIRROR_DAMAGED 4100 /* do not load it; the payload says why */
@@ -73,12 +78,12 @@ struct mi_record {
     uint8_t kind;
     uint8_t query;
     uint16_t flags;
-    uint32_t key_size; /* bytes of the path, without NUL; at most MI_PATH */
-    int32_t code;      /* ABSENT: why */
-    uint64_t size;     /* bytes of the payload */
-    uint64_t hash;     /* mi_hash() of query and path */
-    uint64_t object;   /* MIRROR: identity in the stream, from 1 */
-    int64_t mtime;     /* of the file, nanoseconds since the epoch */
+    uint32_t key_size;  /* bytes of the path, without NUL; at most MI_PATH */
+    int32_t code;       /* ABSENT: why */
+    uint64_t size;      /* bytes of the payload */
+    uint64_t hash;      /* mi_hash() of query and path */
+    uint64_t object;    /* MIRROR: identity in the stream, from 1 */
+    int64_t mtime;      /* of the file, nanoseconds since the epoch */
     uint64_t file_size; /* of the file, bytes */
     uint64_t device;
     uint64_t inode;
@@ -150,6 +155,10 @@ uint64_t mi_record_total(uint32_t key_size, uint64_t size);
 /* Its path (terminated) and payload.  Live as long as the record. */
 const char *mi_record_key(const struct mi_record *record);
 const void *mi_record_payload(const struct mi_record *record);
+/* MIRROR: the path that the mirror repeats for the object: the record's own,
+ * or the payload where that differs.
+ */
+const char *mi_record_place(const struct mi_record *record);
 /* Fill in magic, hash and check of a record whose other fields are set. */
 void mi_record_seal(struct mi_record *record, const char *key);
 /* Is there one whole sound record in the 'room' bytes at 'record'? */

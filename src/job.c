@@ -40,8 +40,8 @@ struct mi_job {
     struct mi_pump *pump;
     atomic_int finished;
     atomic_uint_fast64_t avoided;
-    uint64_t program; /* when it began */
-    uint64_t before;  /* ALL at that time */
+    uint64_t program;       /* when it began */
+    uint64_t before;        /* ALL at that time */
     struct mi_numbers mine; /* on their way to rank 0 */
     struct mi_numbers *gathered;
     pthread_mutex_t lock; /* of the notices */
@@ -61,12 +61,12 @@ int mi_job_forked(void)
     return atomic_load(&forked);
 }
 
-/* ---- messages ------------------------------------------------------------------ */
+/* ---- messages ----------------------------------------------------------- */
 
 void mi_job_say(struct mi_job *job, unsigned first, const char *text)
 {
-    if (mi_job_forked() || (job->node.mailbox &&
-                            !mi_mailbox_first(job->node.mailbox, first)))
+    if (mi_job_forked() ||
+        (job->node.mailbox && !mi_mailbox_first(job->node.mailbox, first)))
         return;
     pthread_mutex_lock(&job->lock);
     if (job->notices < NOTICES && (job->notice[job->notices] = strdup(text)))
@@ -111,7 +111,7 @@ int mi_job_first_crash(struct mi_job *job)
            mi_mailbox_first(job->node.mailbox, MI_FIRST_CRASH);
 }
 
-/* ---- start ----------------------------------------------------------------------- */
+/* ---- start -------------------------------------------------------------- */
 
 static void on_finalize(void *arg);
 
@@ -180,10 +180,9 @@ static int start_pump(struct mi_job *job, struct mi_error *err)
         .arg = job,
     };
 
-    if (pump.leaders && (mpimin_comm_rank(job->mpi, pump.leaders, &pump.rank,
-                                          err) != 0 ||
-                         mpimin_comm_size(job->mpi, pump.leaders, &pump.size,
-                                          err) != 0))
+    if (pump.leaders &&
+        (mpimin_comm_rank(job->mpi, pump.leaders, &pump.rank, err) != 0 ||
+         mpimin_comm_size(job->mpi, pump.leaders, &pump.size, err) != 0))
         return -1;
     return mi_pump_start(&job->pump, &pump, err);
 }
@@ -197,9 +196,10 @@ static int start_leader(struct mi_job *job, const struct mi_job_config *config,
 {
     if (job->node.nodes > 1 && level < MPIMIN_THREAD_MULTIPLE) {
         if (job->rank == 0)
-            mi_job_say(job, MI_FIRST_THREAD,
-                   "MPI does not grant MPI_THREAD_MULTIPLE: one rank per node "
-                   "reads the filesystem instead of one rank per job");
+            mi_job_say(
+                job, MI_FIRST_THREAD,
+                "MPI does not grant MPI_THREAD_MULTIPLE: one rank per node "
+                "reads the filesystem instead of one rank per job");
         if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
             return -1;
     }
@@ -231,8 +231,7 @@ static int start_node(struct mi_job *job, const struct mi_job_config *config,
         if (mi_node_form(&job->node, job->mpi, job->comm, tmpdir,
                          config->ranks_per_node, 0, &why, err) != 0)
             return -1;
-        if (!job->node.stored &&
-            (job->node.rank == 0 || why.code == EPERM))
+        if (!job->node.stored && (job->node.rank == 0 || why.code == EPERM))
             say_direct(job, &why);
     }
     if (job->node.rank > 0 || !job->node.stored)
@@ -291,7 +290,7 @@ int mi_job_stored(const struct mi_job *job)
     return job->node.stored;
 }
 
-/* ---- questions ------------------------------------------------------------------------ */
+/* ---- questions ---------------------------------------------------------- */
 
 const struct mi_record *mi_job_find(const struct mi_job *job,
                                     enum mi_query query, const char *key)
@@ -370,7 +369,8 @@ static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
         else
             mi_mailbox_kick(box);
         mi_mailbox_wait_growth(
-            box, seen, until(now, asked ? now + 100000000 : start + job->grace));
+            box, seen,
+            until(now, asked ? now + 100000000 : start + job->grace));
     }
 }
 
@@ -468,7 +468,7 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
     if (!used || record->kind != MI_KIND_MIRROR)
         return 0;
     memcpy(path, root, used);
-    return mi_path_normal(mi_record_key(record), path + used,
+    return mi_path_normal(mi_record_place(record), path + used,
                           PATH_MAX - used) == 0;
 }
 
@@ -479,11 +479,10 @@ int mi_job_compile(struct mi_job *job, char *path)
 
 void mi_job_avoid(struct mi_job *job, unsigned operations)
 {
-    atomic_fetch_add_explicit(&job->avoided, operations,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&job->avoided, operations, memory_order_relaxed);
 }
 
-/* ---- collectives ------------------------------------------------------------------------- */
+/* ---- collectives -------------------------------------------------------- */
 
 int mi_job_barrier(struct mi_job *job, struct mi_error *err)
 {
@@ -496,7 +495,7 @@ int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
     return mpimin_bcast(job->mpi, bytes, size, root, job->comm, err);
 }
 
-/* ---- the end --------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 void mi_job_program(struct mi_job *job)
 {

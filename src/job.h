@@ -27,8 +27,8 @@ struct mi_job_config {
     int direct;         /* every rank reads for itself: no stores, no pumps */
     int grace;          /* milliseconds before a rank asks; 0: 2 */
     int patience;       /* seconds before a rank gives up; 0: 60 */
-    int thread;         /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
-    int report;         /* gather the ranks' numbers at the end */
+    int thread; /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
+    int report; /* gather the ranks' numbers at the end */
     struct mi_bytecode rule;
 };
 
@@ -36,12 +36,12 @@ struct mi_job_config {
 struct mi_numbers {
     uint64_t nanoseconds[MI_PHASES];
     uint64_t counts[MI_PHASES];
-    uint64_t run;         /* of the program itself, nanoseconds */
-    uint64_t bytes_read;  /* from the tree, by this rank's reader */
-    uint64_t bytes_sent;  /* root: what its pump has broadcast */
-    uint64_t operations;  /* on the tree, by this rank's reader */
-    uint64_t avoided;     /* answered from the store instead */
-    uint64_t store_bytes; /* leaders: memory of the node store */
+    uint64_t run;          /* of the program itself, nanoseconds */
+    uint64_t bytes_read;   /* from the tree, by this rank's reader */
+    uint64_t bytes_sent;   /* root: what its pump has broadcast */
+    uint64_t operations;   /* on the tree, by this rank's reader */
+    uint64_t avoided;      /* answered from the store instead */
+    uint64_t store_bytes;  /* leaders: memory of the node store */
     uint64_t mirror_bytes; /* leaders: objects in the mirror */
     int32_t rank;
     int32_t node; /* number of the node, from 0 */
@@ -64,7 +64,7 @@ int mi_job_source(const struct mi_job *job);
 /* Are questions answered here at all (0: load directly)? */
 int mi_job_stored(const struct mi_job *job);
 
-/* ---- questions (local, any thread) --------------------------------------------- */
+/* ---- questions (local, any thread) -------------------------------------- */
 
 /* Answer a question from the store, from the tree (where this rank is the
  * source), or by waiting for root.  'key' is absolute; 'extra' is "" or, for
@@ -101,14 +101,14 @@ int mi_job_compile(struct mi_job *job, char *path);
 /* Count operations that stock Python would have made. */
 void mi_job_avoid(struct mi_job *job, unsigned operations);
 
-/* ---- collectives of the start-up and of the user -------------------------------- */
+/* ---- collectives of the start-up and of the user ------------------------ */
 
 /* Over a private copy of MPI_COMM_WORLD; main thread only. */
 int mi_job_barrier(struct mi_job *job, struct mi_error *err);
 int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
                  struct mi_error *err);
 
-/* ---- messages ---------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------- */
 
 /* Take a line that the user should see into 'text'; 0 if there is none.  Each
  * is said once per node.
@@ -119,7 +119,7 @@ void mi_job_say(struct mi_job *job, unsigned first, const char *text);
 /* Is this the first rank of its node with an uncaught exception? */
 int mi_job_first_crash(struct mi_job *job);
 
-/* ---- the end --------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 /* The program begins now: the end of BOOT. */
 void mi_job_program(struct mi_job *job);

@@ -22,7 +22,7 @@
 #define ATTEMPTS 16
 #define GUARD_FILES 1024 /* descriptors that the guard closes */
 
-/* ---- removing -------------------------------------------------------------- */
+/* ---- removing ----------------------------------------------------------- */
 
 /* Empty the directory behind 'dir' (the descriptor is used up). */
 static void empty(int dir)
@@ -36,7 +36,8 @@ static void empty(int dir)
         return;
     }
     while ((entry = readdir(stream)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        if (strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
             continue;
         if (unlinkat(dir, entry->d_name, 0) == 0 || errno == ENOENT)
             continue;
@@ -60,7 +61,7 @@ static void remove_tree(int dir, int top, const char *name)
     unlinkat(top, name, AT_REMOVEDIR);
 }
 
-/* ---- creating -------------------------------------------------------------- */
+/* ---- creating ----------------------------------------------------------- */
 
 static int take_lock(struct mi_jobdir *jobdir, struct mi_error *err)
 {
@@ -94,8 +95,8 @@ static int make(struct mi_jobdir *jobdir, const char *top,
                 continue;
             return mi_fail_errno(err, "cannot make a directory in %s", top);
         }
-        jobdir->dir = open(jobdir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW |
-                                             O_CLOEXEC);
+        jobdir->dir = open(jobdir->path,
+                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (jobdir->dir >= 0)
             return 0;
         mi_fail_errno(err, "cannot open %s", jobdir->path);
@@ -137,7 +138,7 @@ void mi_jobdir_clear(struct mi_jobdir *jobdir)
     errno = saved;
 }
 
-/* ---- the guard --------------------------------------------------------------- */
+/* ---- the guard ---------------------------------------------------------- */
 
 /* The shell puts itself into the background, so that it is no child of the
  * application, waits for the end of its input and removes the directory.
@@ -149,11 +150,11 @@ static int spawn(int input, const char *path, struct mi_error *err)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    char *const argv[] = {(char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c",
-                          (char *)(uintptr_t)script,
-                          (char *)(uintptr_t)"mpiimport-guard",
-                          (char *)(uintptr_t)path, NULL};
-    char *const environment[] = {(char *)(uintptr_t)"PATH=/usr/bin:/bin",
+    char *const argv[] = {
+        (char *)(uintptr_t) "sh",  (char *)(uintptr_t) "-c",
+        (char *)(uintptr_t)script, (char *)(uintptr_t) "mpiimport-guard",
+        (char *)(uintptr_t)path,   NULL};
+    char *const environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
                                  NULL};
     pid_t child;
     int rc;
@@ -204,7 +205,7 @@ int mi_jobdir_guard(struct mi_jobdir *jobdir, struct mi_error *err)
     return rc;
 }
 
-/* ---- what others left ---------------------------------------------------------- */
+/* ---- what others left --------------------------------------------------- */
 
 /* Has the job gone that made this directory of ours? */
 static int abandoned(int dir)

@@ -20,14 +20,17 @@
 #define MI_JOBDIR_PREFIX "mpiimport-"
 
 struct mi_jobdir {
-    int dir;  /* descriptor of the directory; -1: none */
-    int lock; /* descriptor of the locked file */
+    int dir;   /* descriptor of the directory; -1: none */
+    int lock;  /* descriptor of the locked file */
     int guard; /* our end of the guard's pipe; -1: no guard */
     int owner; /* process that made it: only that one removes it */
     char path[PATH_MAX];
 };
 
-#define MI_JOBDIR_NONE {.dir = -1, .lock = -1, .guard = -1}
+#define MI_JOBDIR_NONE                                                        \
+    {                                                                         \
+        .dir = -1, .lock = -1, .guard = -1                                    \
+    }
 
 /* Make one in the directory 'top'.  Errors name 'top'. */
 int mi_jobdir_create(struct mi_jobdir *jobdir, const char *top,

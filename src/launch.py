@@ -15,7 +15,13 @@ NAME = "python-mpi"
 PHASE_SITE = 6
 
 # What the launcher's rank number is called before MPI is up.
-RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID", "SLURM_PROCID")
+RANKS = (
+    "PMI_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "PALS_RANKID",
+    "SLURM_PROCID",
+)
 
 
 def _first_rank():
@@ -40,7 +46,7 @@ def _parse(argv):
     return options
 
 
-# ---- the interpreter's own options --------------------------------------------
+# ---- the interpreter's own options ------------------------------------------
 
 
 def _own_words(options):
@@ -50,9 +56,14 @@ def _own_words(options):
     for letter, value in (("-I", options.mpi), ("-T", options.tmpdir)):
         words += [letter, value] if value else []
     if options.timing is not None:
-        words.append("--timing" + f"={options.timing}" * (options.timing is not True))
+        words.append(
+            "--timing" + f"={options.timing}" * (options.timing is not True)
+        )
     words += ["--strategy", options.strategy]
-    for word, paths in (("--share", options.share), ("--local", options.local)):
+    for word, paths in (
+        ("--share", options.share),
+        ("--local", options.local),
+    ):
         words += [word, ":".join(paths)] if paths else []
     return words
 
@@ -84,7 +95,7 @@ def _restart(options, launcher):
     )
 
 
-# ---- which program ---------------------------------------------------------------
+# ---- which program ----------------------------------------------------------
 
 
 def _absolute(path):
@@ -111,7 +122,9 @@ def _read_script(options, program):
             data = stream.read()
     except OSError as error:
         program["kind"] = "error"
-        program["error"] = f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}"
+        program["error"] = (
+            f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}"
+        )
         return
     if _is_zip(data):
         program["kind"] = "package"
@@ -135,7 +148,9 @@ def _plan(options):
             program["kind"] = "interactive"
         else:
             program["kind"] = "stdin"
-            program["data"] = sys.stdin.buffer.read() if sys.stdin is not None else b""
+            program["data"] = (
+                sys.stdin.buffer.read() if sys.stdin is not None else b""
+            )
     return program
 
 
@@ -148,7 +163,10 @@ def _share_plan(job, options):
         try:
             program = _plan(options)
         except Exception as error:  # noqa: BLE001  the others wait for this
-            program = {"kind": "error", "error": f"{type(error).__name__}: {error}"}
+            program = {
+                "kind": "error",
+                "error": f"{type(error).__name__}: {error}",
+            }
         data = marshal.dumps(program)
     return marshal.loads(job.bcast(data))
 
@@ -167,7 +185,7 @@ def _first_path(options, program):
     return [""]
 
 
-# ---- running it ---------------------------------------------------------------------
+# ---- running it -------------------------------------------------------------
 
 
 def _fresh_main(loader, path=None):
@@ -208,7 +226,10 @@ def _pyc_code(data):
 
 
 def _run_script(program):
-    from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
+    from _frozen_importlib_external import (
+        SourceFileLoader,
+        SourcelessFileLoader,
+    )
 
     path, data = program["path"], program["data"]
     if path.endswith(".pyc"):
@@ -220,9 +241,8 @@ def _run_script(program):
 
 
 def _run_module(name, alter_argv):
-    from _frozen_importlib import BuiltinImporter
-
     import runpy
+    from _frozen_importlib import BuiltinImporter
 
     _fresh_main(BuiltinImporter)
     core.call_alone(runpy._run_module_as_main, name, alter_argv)
@@ -230,9 +250,10 @@ def _run_module(name, alter_argv):
 
 def _run_interactive(job):
     if job.size > 1:
-        sys.exit(f"{NAME}: no program: an interactive session needs a single rank")
+        sys.exit(
+            f"{NAME}: no program: an interactive session needs a single rank"
+        )
     import code
-
     from _frozen_importlib import BuiltinImporter
 
     code.interact(local=_fresh_main(BuiltinImporter), exitmsg="")
@@ -252,7 +273,9 @@ def _run(job, options, program):
     elif kind == "command":
         _run_code(options.value, "<string>", _fresh_main(BuiltinImporter))
     elif kind == "stdin":
-        _run_code(program["data"], "<stdin>", _fresh_main(BuiltinImporter, "<stdin>"))
+        _run_code(
+            program["data"], "<stdin>", _fresh_main(BuiltinImporter, "<stdin>")
+        )
     else:
         _run_interactive(job)
 
@@ -285,6 +308,18 @@ def _interrupted():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def _end_all(seconds):
+    """Abort the job, after a while: launchers drop the output that they have
+    not forwarded by then.
+    """
+    import time
+
+    core.say()
+    _flush()
+    time.sleep(seconds)
+    core.abort(1)
+
+
 def _crash(job, error):
     """An uncaught exception: one traceback per node, then the end of all."""
     if core.forked():
@@ -295,22 +330,16 @@ def _crash(job, error):
         if isinstance(error, KeyboardInterrupt):
             _interrupted()
         sys.exit(1)
-    import time
-
-    if core.first_crash():
+    first = core.first_crash()
+    if first:
         if sys.stderr is not None:
             sys.stderr.write(
                 f"{NAME}: rank {job.rank} of {job.size} "
                 f"({os.uname().nodename}): uncaught exception\n"
             )
         core.print_exception(error, _own(error.__traceback__))
-        _flush()
-        time.sleep(0.2)  # launchers drop what they have not forwarded yet
-    else:
-        _flush()
-        time.sleep(2)  # the node's first rank prints, and ends us
-    core.say()
-    core.abort(1)
+    # Elsewhere on the node the first rank prints, and ends us.
+    _end_all(0.2 if first else 2)
 
 
 def _guarded(job, options, program):
@@ -323,7 +352,7 @@ def _guarded(job, options, program):
         _crash(job, error)
 
 
-# ---- start and end ---------------------------------------------------------------------
+# ---- start and end ----------------------------------------------------------
 
 
 def _report(ranks, options):
@@ -380,20 +409,45 @@ def _site(job):
     core.count(PHASE_SITE)
 
 
+def _end_all_after(hook):
+    """sys.excepthook for a job: what 'hook' does, and then the end of all."""
+
+    def excepthook(kind, error, traceback):
+        hook(kind, error, traceback)
+        if not core.forked():
+            _end_all(0.2)
+
+    return excepthook
+
+
 def install():
     """mpiimport.install(): for a script under python -S."""
     options = _parse(["-c", ""])
     job = _start(options)
     if sys.flags.no_site:
         _site(job)
+    if job.size > 1:
+        sys.excepthook = _end_all_after(sys.excepthook)
     core.boot_done()
 
 
-def _set_arguments(options, program):
+def _interpreter_words(options, launcher):
+    """The interpreter's options, without the -S that is the launcher's own."""
+    words = sys.orig_argv[1:]
+    if launcher in words:
+        words = words[: words.index(launcher)]
+    if "-S" in words:
+        words.remove("-S")
+    return [*words, *options.python_options, *["-S"] * options.no_site]
+
+
+def _set_arguments(options, program, launcher):
     first = {"command": "-c", "module": "-m", "stdin": "-", "none": ""}
-    original = [*options.python_options, *["-S"] * options.no_site]
     sys.argv[:] = [first.get(options.program, options.value), *options.args]
-    sys.orig_argv[:] = [sys.orig_argv[0], *original, *_program_words(options)]
+    sys.orig_argv[1:] = [
+        *_interpreter_words(options, launcher),
+        *_program_words(options),
+    ]
     sys.path[:0] = _first_path(options, program)
 
 
@@ -408,8 +462,13 @@ def main(argv):
             sys.stdout.write(core._module("options").help_text())
         return
     if options.program == "version":
-        os.execv(sys.executable, [sys.executable, "-" + "V" * options.version_level])
-    if any(word != "-x" for word in options.python_options) and not core.EMBEDDED:
+        os.execv(
+            sys.executable, [sys.executable, "-" + "V" * options.version_level]
+        )
+    if (
+        any(word != "-x" for word in options.python_options)
+        and not core.EMBEDDED
+    ):
         _restart(options, argv[0])
     job = _start(options)
     program = _share_plan(job, options)
@@ -420,6 +479,6 @@ def main(argv):
             sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
         core.boot_done()
         sys.exit(2)
-    _set_arguments(options, program)
+    _set_arguments(options, program, argv[0])
     core.boot_done()
     _guarded(job, options, program)

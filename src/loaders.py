@@ -40,8 +40,22 @@ def _forget_frame(error):
     error.__traceback__ = error.__traceback__.tb_next
 
 
+def _look_at_metadata(module):
+    """importlib.metadata reads when asked: its functions get the view."""
+    return lambda: core._module("views").adapt_metadata(module)
+
+
+def _look_when_executed(module):
+    return core._module("views").prepare(module)
+
+
+# Modules that look at the tree by themselves, and how to show them the
+# store's view: function from the module to what is called after execution.
+LOOKERS = {}
+
+
 class _Timed:
-    """Mix-in: time and count; mpi_phase is what the loading turns out to be."""
+    """Mix-in: time and count; mpi_phase is what loading turns out to be."""
 
     def create_module(self, spec):
         core.enter(self.mpi_phase)
@@ -56,15 +70,18 @@ class _Timed:
     def exec_module(self, module):
         since = core.now()
         core.enter(self.mpi_phase)
+        finish = None
         try:
+            if module.__name__ in LOOKERS:
+                finish = LOOKERS[module.__name__](module)
             super().exec_module(module)
         except BaseException as error:
             core.leave()
             _forget_frame(error)
             raise
+        if finish is not None:
+            finish()
         core.loaded(self.mpi_phase, module.__name__, since)
-        if module.__name__ == "importlib.metadata" and STORED_METADATA:
-            core._module("views").adapt_metadata(module)
 
 
 class _Direct(_Timed):
@@ -233,10 +250,16 @@ def setup(strategy):
     """Fill in DIRECT and STORED: [(suffix, loader class), ...] in the order
     in which stock looks for them, DIRECT with lists of suffixes.
     """
-    global DIRECT, STORED, STORED_METADATA
-    STORED_METADATA = strategy == "all"
+    global DIRECT, STORED
+    if strategy == "all":
+        LOOKERS["importlib.metadata"] = _look_at_metadata
+        LOOKERS["sysconfig"] = _look_when_executed
     suffixes = (
-        (_imp.extension_suffixes(), DirectExtensionLoader, StoreExtensionLoader),
+        (
+            _imp.extension_suffixes(),
+            DirectExtensionLoader,
+            StoreExtensionLoader,
+        ),
         (SOURCE_SUFFIXES, DirectSourceLoader, StoreSourceLoader),
         (BYTECODE_SUFFIXES, DirectSourcelessLoader, StoreSourcelessLoader),
     )

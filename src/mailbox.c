@@ -19,7 +19,7 @@ enum { SLOT_FREE, SLOT_CLAIMED, SLOT_READY };
 
 struct slot {
     atomic_uint state;
-    uint32_t size;
+    atomic_uint size;
     unsigned char message[MI_ASK_MAX];
 };
 
@@ -79,7 +79,8 @@ int mi_mailbox_create(struct mi_mailbox **box, int dir, const char *name,
 {
     struct mi_segment segment;
 
-    if (mi_segment_create(&segment, dir, name, sizeof(struct shared), err) != 0)
+    if (mi_segment_create(&segment, dir, name, sizeof(struct shared), err) !=
+        0)
         return -1;
     if (mi_segment_reserve(&segment, 0, segment.size, err) != 0) {
         unlinkat(dir, name, 0);
@@ -165,6 +166,8 @@ void mi_mailbox_set_stream(struct mi_mailbox *box, enum mi_stream stream)
 
 int mi_mailbox_post(struct mi_mailbox *box, const void *message, size_t size)
 {
+    if (size > MI_ASK_MAX)
+        return 0;
     for (int i = 0; i < SLOTS; i++) {
         struct slot *slot = &box->shared->slots[i];
         unsigned expected = SLOT_FREE;
@@ -173,7 +176,7 @@ int mi_mailbox_post(struct mi_mailbox *box, const void *message, size_t size)
                                             SLOT_CLAIMED))
             continue;
         memcpy(slot->message, message, size);
-        slot->size = (uint32_t)size;
+        atomic_store(&slot->size, (unsigned)size);
         atomic_store(&slot->state, SLOT_READY);
         atomic_fetch_add(&box->shared->ready, 1);
         mi_mailbox_kick(box);
@@ -194,7 +197,8 @@ size_t mi_mailbox_take(struct mi_mailbox *box, void *message)
         if (atomic_load(&slot->state) != SLOT_READY)
             continue;
         /* The size was written by another process: never trust it. */
-        size = slot->size <= MI_ASK_MAX ? slot->size : 0;
+        size = atomic_load(&slot->size);
+        size = size <= MI_ASK_MAX ? size : 0;
         memcpy(message, slot->message, size);
         atomic_store(&slot->state, SLOT_FREE);
         atomic_fetch_sub(&box->shared->ready, 1);
@@ -209,8 +213,7 @@ uint32_t mi_mailbox_kicks(const struct mi_mailbox *box)
     return atomic_load(&box->shared->kicks);
 }
 
-void mi_mailbox_sleep(struct mi_mailbox *box, uint32_t seen,
-                      long microseconds)
+void mi_mailbox_sleep(struct mi_mailbox *box, uint32_t seen, long microseconds)
 {
     atomic_store(&box->shared->asleep, 1);
     futex_wait(&box->shared->kicks, seen, microseconds);
@@ -246,7 +249,8 @@ void mi_mailbox_set_mirror(struct mi_mailbox *box, const char *path)
 {
     size_t size = strlen(path);
 
-    if (size >= sizeof(box->shared->mirror))
+    if (size >= sizeof(box->shared->mirror) ||
+        atomic_load(&box->shared->has_mirror))
         return;
     memcpy(box->shared->mirror, path, size + 1);
     atomic_store_explicit(&box->shared->has_mirror, 1, memory_order_release);
@@ -254,8 +258,7 @@ void mi_mailbox_set_mirror(struct mi_mailbox *box, const char *path)
 
 const char *mi_mailbox_mirror(const struct mi_mailbox *box)
 {
-    return atomic_load_explicit(&box->shared->has_mirror,
-                                memory_order_acquire)
+    return atomic_load_explicit(&box->shared->has_mirror, memory_order_acquire)
                ? box->shared->mirror
                : "";
 }

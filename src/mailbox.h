@@ -50,7 +50,7 @@ enum mi_stream mi_mailbox_stream(const struct mi_mailbox *box);
 /* Only from OPEN to FULL to GONE.  Wakes everybody who waits. */
 void mi_mailbox_set_stream(struct mi_mailbox *box, enum mi_stream stream);
 
-/* ---- asks ---------------------------------------------------------------- */
+/* ---- asks --------------------------------------------------------------- */
 
 /* Leave an ask (mi_ask_pack) for the pump and wake it.  Any rank and thread.
  * Returns 1, or 0 if all slots are taken (try again).
@@ -61,7 +61,7 @@ int mi_mailbox_post(struct mi_mailbox *box, const void *message, size_t size);
  */
 size_t mi_mailbox_take(struct mi_mailbox *box, void *message);
 
-/* ---- the pump's sleep ------------------------------------------------------ */
+/* ---- the pump's sleep --------------------------------------------------- */
 
 /* A number that changes with every mi_mailbox_kick(). */
 uint32_t mi_mailbox_kicks(const struct mi_mailbox *box);
@@ -73,7 +73,7 @@ void mi_mailbox_sleep(struct mi_mailbox *box, uint32_t seen,
 /* Wake the pump. */
 void mi_mailbox_kick(struct mi_mailbox *box);
 
-/* ---- what the node knows in common ----------------------------------------- */
+/* ---- what the node knows in common -------------------------------------- */
 
 /* Count a rank that has reached the end; mi_mailbox_kick() is implied. */
 void mi_mailbox_detach(struct mi_mailbox *box);

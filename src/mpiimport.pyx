@@ -69,7 +69,7 @@ cdef int check(int rc, mi_error *err) except -1:
     raise ImportError(text)
 
 
-# ---- modules of the extension ----------------------------------------------
+# ---- modules of the extension -----------------------------------------------
 
 
 def _module(name):
@@ -94,7 +94,7 @@ def _module(name):
     return module
 
 
-# ---- the job -----------------------------------------------------------------
+# ---- the job ----------------------------------------------------------------
 
 cdef class Job:
     """This process's part in the job.  Made once, by start(); never freed.
@@ -305,10 +305,11 @@ def _library_directory():
     return ""
 
 
-# ---- leaf calls for loaders.py -----------------------------------------------
+# ---- leaf calls for loaders.py ----------------------------------------------
 
 PENDING = "pending"  # root has to compile (and this is root)
 SOURCE = "source"    # everybody compiles for himself
+
 
 def enter(int phase):
     """Begin a phase of the clock in this thread."""
@@ -379,8 +380,8 @@ cdef int avoid(Job job, unsigned operations) except -1:
 def bytecode(path):
     """Valid bytecode of the source file 'path', as a .pyc's bytes.
 
-    Returns a memoryview or bytes; PENDING or SOURCE when there is none; None when this
-    rank has to look for itself.  OSError if root cannot find the source.
+    Returns a memoryview or bytes; PENDING or SOURCE when there is none; None
+    when this rank has to look for itself.
     """
     cdef Job job = _job
     cdef const mi_record *record
@@ -404,7 +405,7 @@ def bytecode(path):
 
 
 def publish_bytecode(path, data, mtime, size):
-    """Root: let the others have this .pyc (bytes; None: compile yourselves)."""
+    """Root: let the others have this .pyc (bytes; None: compile it)."""
     cdef Job job = _job
     cdef mi_entry entry
     cdef mi_error err
@@ -491,6 +492,22 @@ def status(path):
     return record.mode, record.file_size, record.mtime
 
 
+def realpath(path):
+    """The path without symbolic links.  None and OSError as read()."""
+    cdef Job job = _job
+    cdef const mi_record *record
+    if (job is None or job.is_direct() or not path.startswith("/")
+            or not job.is_shared(path)):
+        return None
+    record = job.ask(MI_REAL, path, None)
+    if record == NULL:
+        return None
+    if record.kind != MI_KIND_STAT:
+        raise OSError(record.code, posix.strerror(record.code), path)
+    avoid(job, path.count("/"))
+    return _fsdecode(<const char *>mi_record_payload(record))
+
+
 def prefetch(query, path):
     """Root: have 'path' read ahead ("list", "stat" or "read")."""
     cdef Job job = _job
@@ -540,7 +557,7 @@ def compile_service():
             loaders.compile_for_others(_fsdecode(path))
 
 
-# ---- finder ------------------------------------------------------------------
+# ---- finder -----------------------------------------------------------------
 
 _invalidated = False  # importlib.invalidate_caches() has been called
 
@@ -758,7 +775,7 @@ def _count_early(loaders):
             mi_clock_count(MI_LOAD_DIRECT)
 
 
-# ---- public --------------------------------------------------------------------
+# ---- public -----------------------------------------------------------------
 
 
 class _Communicator:
@@ -890,7 +907,7 @@ def install():
     launch.install()
 
 
-# ---- for launch.py ----------------------------------------------------------------
+# ---- for launch.py ----------------------------------------------------------
 
 
 def boot_done():

@@ -18,7 +18,7 @@
 #define CAPACITY_LEAST (64u << 10)
 #define CAPACITY_MOST ((uint64_t)64 << 30)
 
-/* ---- who shares memory ----------------------------------------------------- */
+/* ---- who shares memory -------------------------------------------------- */
 
 /* A name for the memory at 'tmpdir' that is the same for all who share it and
  * for nobody else: the running kernel, and the filesystem's device there.
@@ -48,7 +48,7 @@ static uint64_t identity(const char *tmpdir, int rank, int ranks_per_node)
     return mi_hash(5, text, strlen(text));
 }
 
-/* ---- the memory ---------------------------------------------------------------- */
+/* ---- the memory --------------------------------------------------------- */
 
 static uint64_t default_capacity(const char *tmpdir)
 {
@@ -100,7 +100,7 @@ static void detach(struct mi_node *node)
     node->mailbox = NULL;
 }
 
-/* ---- agreeing ------------------------------------------------------------------ */
+/* ---- agreeing ----------------------------------------------------------- */
 
 /* All ranks exchange what they know in three rounds, each a gather to rank 0
  * and a broadcast of what follows from it: who shares a node, what the stores
@@ -223,9 +223,8 @@ static int find_place(struct mi_node *node, const struct round *round,
     }
     if (mpimin_bcast(round->mpi, agreed, sizeof(agreed), 0, round->comm,
                      err) != 0 ||
-        mpimin_bcast(round->mpi, places,
-                     (size_t)round->size * sizeof(*places), 0, round->comm,
-                     err) != 0)
+        mpimin_bcast(round->mpi, places, (size_t)round->size * sizeof(*places),
+                     0, round->comm, err) != 0)
         goto out;
     *capacity = agreed[0];
     node->nodes = (int)agreed[1];

@@ -12,14 +12,14 @@
 
 /* A node as one of its ranks sees it. */
 struct mi_node {
-    int rank;   /* among the mates; 0 is the leader */
-    int size;   /* number of mates, this rank included */
+    int rank;     /* among the mates; 0 is the leader */
+    int size;     /* number of mates, this rank included */
     int attached; /* leader: mates that use the store, itself included */
-    int number; /* of the node, from 0; root's is 0 */
-    int nodes;  /* number of nodes */
+    int number;   /* of the node, from 0; root's is 0 */
+    int nodes;    /* number of nodes */
     mpimin_comm leaders; /* leaders whose store works; 0 elsewhere, or if
                           * there is only one */
-    int stored; /* this rank can read its node's store */
+    int stored;          /* this rank can read its node's store */
     struct mi_store *store;
     struct mi_mailbox *mailbox;
 };

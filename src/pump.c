@@ -78,7 +78,7 @@ struct mi_pump {
     int detach_sent;
 };
 
-/* ---- root: frames ------------------------------------------------------------ */
+/* ---- root: frames ------------------------------------------------------- */
 
 static int test_sending(struct mi_pump *pump, struct sending *sending,
                         int *busy, struct mi_error *err)
@@ -248,7 +248,7 @@ static int flush(struct mi_pump *pump, struct mi_error *err)
     return 0;
 }
 
-/* ---- root: asks ----------------------------------------------------------------- */
+/* ---- root: asks --------------------------------------------------------- */
 
 static int receive(struct mi_pump *pump, int tag, void *message, size_t room,
                    size_t *size, int *got, struct mi_error *err)
@@ -318,7 +318,7 @@ static int serve(struct mi_pump *pump, int *busy, struct mi_error *err)
     return pump->ended ? flush(pump, err) : 0;
 }
 
-/* ---- followers: frames ------------------------------------------------------------ */
+/* ---- followers: frames -------------------------------------------------- */
 
 static void say(struct mi_pump *pump, unsigned first, const char *what,
                 const struct mi_error *why)
@@ -346,8 +346,7 @@ static void stop_storing(struct mi_pump *pump, const struct mi_error *why)
 /* Receive into memory of our own.  There always is enough for a frame of the
  * usual size; only a single large record needs more.
  */
-static int use_scratch(struct mi_pump *pump, size_t size,
-                       struct mi_error *err)
+static int use_scratch(struct mi_pump *pump, size_t size, struct mi_error *err)
 {
     void *bigger;
 
@@ -453,7 +452,7 @@ static void place_object(void *arg, const struct mi_record *record)
         return; /* lost: loading it fails, and is done directly */
     *at = held->next;
     if (mi_mirror_finish(pump->config.mirror, &held->part,
-                         mi_record_key(record), &why) != 0)
+                         mi_record_place(record), &why) != 0)
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
     free(held);
     mi_mailbox_set_mirror(pump->config.mailbox,
@@ -543,7 +542,7 @@ static int receive_frames(struct mi_pump *pump, int *busy,
     return 0;
 }
 
-/* ---- followers: asks ---------------------------------------------------------------- */
+/* ---- followers: asks ---------------------------------------------------- */
 
 /* Note 'hash' as asked; 1 if it was already. */
 static int asked_before(struct asked *asked, uint64_t hash)
@@ -636,7 +635,7 @@ static int follow(struct mi_pump *pump, int *busy, struct mi_error *err)
     return mpimin_wait(pump->config.mpi, &pump->detach, -1, &done, err);
 }
 
-/* ---- the thread ------------------------------------------------------------------------ */
+/* ---- the thread --------------------------------------------------------- */
 
 static void rest(struct mi_pump *pump, int busy, uint32_t seen)
 {

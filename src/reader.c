@@ -41,7 +41,7 @@ struct object_item {
 struct mi_reader {
     struct mi_reader_config config;
     struct mi_traffic traffic;
-    pthread_mutex_t lock; /* of all below but 'mirroring' */
+    pthread_mutex_t lock;  /* of all below but 'mirroring' */
     pthread_cond_t landed; /* a flight has ended */
     pthread_cond_t asked;
     pthread_cond_t compile;
@@ -58,7 +58,7 @@ struct mi_reader {
     pthread_t thread[];
 };
 
-/* ---- queues ---------------------------------------------------------------- */
+/* ---- queues ------------------------------------------------------------- */
 
 static void queue_init(struct queue *queue)
 {
@@ -101,7 +101,7 @@ static void queue_clear(struct queue *queue)
         free(item);
 }
 
-/* ---- publishing ------------------------------------------------------------ */
+/* ---- publishing --------------------------------------------------------- */
 
 /* Nothing more can be stored: from now on everybody reads for himself. */
 static void declare_full(struct mi_reader *reader, const struct mi_error *why)
@@ -139,7 +139,7 @@ int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
     return 1;
 }
 
-/* ---- mirroring --------------------------------------------------------------- */
+/* ---- mirroring ---------------------------------------------------------- */
 
 static int copy_file(struct mi_reader *reader, int file,
                      const struct mi_part *part, struct mi_error *err)
@@ -215,12 +215,21 @@ void mi_object_clear(struct mi_object *object)
 struct closure {
     struct needed {
         char *path;
-        char *inherited; /* "DIR:DIR...": RPATHs of those that need it */
+        char *place;           /* where the mirror puts it: without ".." */
+        char *inherited;       /* "DIR:DIR...": RPATHs of those that need it */
         struct mi_entry entry; /* to be published; its key is 'path' */
         char *text;            /* its payload: why the object is damaged */
-    } *list;
+    } * list;
     size_t count, room;
 };
+
+static void needed_clear(struct needed *needed)
+{
+    free(needed->path);
+    free(needed->place);
+    free(needed->inherited);
+    free(needed->text);
+}
 
 static int closure_add(struct closure *closure, const char *path,
                        const char *inherited)
@@ -240,10 +249,13 @@ static int closure_add(struct closure *closure, const char *path,
         closure->room = room;
     }
     new.path = strdup(path);
+    /* Only the kernel knows where ".." leads behind a symbolic link. */
+    new.place = strstr(path, "/../") ? realpath(path, NULL) : NULL;
+    if (!new.place)
+        new.place = strdup(path);
     new.inherited = strdup(inherited);
-    if (!new.path || !new.inherited) {
-        free(new.path);
-        free(new.inherited);
+    if (!new.path || !new.place || !new.inherited) {
+        needed_clear(&new);
         return -1;
     }
     closure->list[closure->count++] = new;
@@ -252,11 +264,8 @@ static int closure_add(struct closure *closure, const char *path,
 
 static void closure_clear(struct closure *closure)
 {
-    for (size_t i = 0; i < closure->count; i++) {
-        free(closure->list[i].path);
-        free(closure->list[i].inherited);
-        free(closure->list[i].text);
-    }
+    for (size_t i = 0; i < closure->count; i++)
+        needed_clear(&closure->list[i]);
     free(closure->list);
 }
 
@@ -329,9 +338,10 @@ static int add_needed(struct mi_reader *reader, size_t object,
                       const struct mi_elf *elf, struct closure *closure,
                       struct mi_error *err)
 {
-    const char *path = closure->list[object].path;
+    const char *path = closure->list[object].place;
     const char *inherited = closure->list[object].inherited;
-    char *dirs = expand(mi_elf_search(elf), path, elf->runpath ? "" : inherited);
+    char *dirs =
+        expand(mi_elf_search(elf), path, elf->runpath ? "" : inherited);
     char *handed = expand(elf->runpath ? NULL : elf->rpath, path, inherited);
     const char *cursor, *entry;
     size_t length;
@@ -378,7 +388,7 @@ static int settle_object(struct mi_reader *reader, struct closure *closure,
         kept = 1;
     }
     rc = mi_mirror_finish(reader->config.mirror, part,
-                          closure->list[object].path, err);
+                          closure->list[object].place, err);
 out:
     mi_elf_clear(&elf);
     if (!kept)
@@ -400,8 +410,8 @@ static int fill_object(struct mi_reader *reader, struct closure *closure,
                           mi_mirror_root(reader->config.mirror));
     rc = copy_file(reader, file, &part, err);
     if (rc == 0)
-        rc = settle_object(reader, closure, object,
-                           (uint32_t)status->st_mode, &part, err);
+        rc = settle_object(reader, closure, object, (uint32_t)status->st_mode,
+                           &part, err);
     if (part.file >= 0)
         mi_mirror_abandon(reader->config.mirror, &part);
     return rc;
@@ -462,10 +472,16 @@ static void mirror_object(struct mi_reader *reader, struct closure *closure,
         entry.file_size = (uint64_t)status.st_size;
         entry.mode = (uint32_t)status.st_mode;
         entry.kind = MI_KIND_MIRROR;
+        if (strcmp(path, closure->list[i].place) != 0) {
+            entry.payload = closure->list[i].place;
+            entry.size = strlen(closure->list[i].place) + 1;
+        }
         if (fill_object(reader, closure, i, file, &status, entry.object,
                         &why) != 0) {
             entry.kind = MI_KIND_ABSENT;
             entry.code = MI_MIRROR_REFUSED;
+            entry.payload = NULL;
+            entry.size = 0;
             if (why.domain == MI_FORMAT)
                 say_damaged(&closure->list[i], &entry, &why);
             else
@@ -492,13 +508,12 @@ static int mirror_closure(struct mi_reader *reader, const char *path,
         rc = mi_fail_errno(err, "mirror");
     for (size_t i = 0; i < closure.count; i++)
         if (!mi_store_find(reader->config.store, MI_MIRROR,
-                           closure.list[i].path,
-                           strlen(closure.list[i].path)))
+                           closure.list[i].path, strlen(closure.list[i].path)))
             mirror_object(reader, &closure, i);
     for (size_t i = closure.count; rc == 1 && i-- > 0;)
         if (closure.list[i].entry.key)
-            rc = mi_reader_publish(reader, &closure.list[i].entry, record,
-                                   err);
+            rc =
+                mi_reader_publish(reader, &closure.list[i].entry, record, err);
     closure_clear(&closure);
     return rc;
 }
@@ -540,22 +555,21 @@ static int judge_object(struct mi_reader *reader, const char *path,
 }
 
 static int answer_mirror(struct mi_reader *reader, const char *path,
-                         const struct mi_record **record,
-                         struct mi_error *err)
+                         const struct mi_record **record, struct mi_error *err)
 {
     int rc;
 
     if (!reader->config.mirror || path[0] != '/')
         return judge_object(reader, path, record, err);
     pthread_mutex_lock(&reader->mirroring);
-    *record = mi_store_find(reader->config.store, MI_MIRROR, path,
-                            strlen(path));
+    *record =
+        mi_store_find(reader->config.store, MI_MIRROR, path, strlen(path));
     rc = *record ? 1 : mirror_closure(reader, path, record, err);
     pthread_mutex_unlock(&reader->mirroring);
     return rc;
 }
 
-/* ---- answering ----------------------------------------------------------------- */
+/* ---- answering ---------------------------------------------------------- */
 
 static int read_answer(struct mi_reader *reader, enum mi_query query,
                        const char *key, const char *extra,
@@ -568,6 +582,8 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
         return mi_files_list(traffic, key, answer, err);
     case MI_STAT:
         return mi_files_stat(traffic, key, answer, err);
+    case MI_REAL:
+        return mi_files_real(traffic, key, answer, err);
     case MI_READ:
         return mi_files_read(traffic, key, answer, err);
     case MI_CODE:
@@ -652,7 +668,7 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
     return rc;
 }
 
-/* ---- the pool --------------------------------------------------------------------- */
+/* ---- the pool ----------------------------------------------------------- */
 
 static void ask_compile(struct mi_reader *reader, const char *path)
 {
@@ -727,7 +743,8 @@ static int add_thread(struct mi_reader *reader, struct mi_error *err)
     return reader->threads > 0 ? 0 : -1;
 }
 
-/* Is the same ask waiting, or being answered?  Its answer reaches everybody. */
+/* Is the same ask waiting, or being answered?  Its answer reaches everybody.
+ */
 static int under_way(const struct mi_reader *reader, const void *message,
                      size_t size, enum mi_query query, const char *key,
                      size_t key_size)
@@ -793,8 +810,9 @@ int mi_reader_compile(struct mi_reader *reader, char *path)
     struct item *item;
 
     pthread_mutex_lock(&reader->lock);
-    while ((item = queue_take(&reader->sources)) == NULL && !reader->stopped)
+    while (!reader->stopped && !reader->sources.head)
         pthread_cond_wait(&reader->compile, &reader->lock);
+    item = reader->stopped ? NULL : queue_take(&reader->sources);
     pthread_mutex_unlock(&reader->lock);
     if (!item)
         return 0;
@@ -821,9 +839,8 @@ int mi_reader_create(struct mi_reader **result,
                      const struct mi_reader_config *config,
                      struct mi_error *err)
 {
-    struct mi_reader *reader =
-        calloc(1, sizeof(*reader) +
-                      sizeof(pthread_t) * (size_t)config->threads);
+    struct mi_reader *reader = calloc(
+        1, sizeof(*reader) + sizeof(pthread_t) * (size_t)config->threads);
 
     if (!reader)
         return mi_fail_errno(err, "reader");

@@ -10,8 +10,8 @@
 static int map(struct mi_segment *segment, int protection, int flags, int file,
                const char *name, struct mi_error *err)
 {
-    void *base = mmap(NULL, segment->size, protection, flags | MAP_NORESERVE,
-                      file, 0);
+    void *base =
+        mmap(NULL, segment->size, protection, flags | MAP_NORESERVE, file, 0);
 
     if (base == MAP_FAILED)
         return mi_fail_errno(err, "cannot map %zu bytes of %s", segment->size,
@@ -25,9 +25,8 @@ int mi_segment_create(struct mi_segment *segment, int dir, const char *name,
 {
     struct mi_segment made = {.size = size, .file = -1};
 
-    made.file = openat(dir, name,
-                       O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                       0600);
+    made.file = openat(
+        dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (made.file < 0)
         return mi_fail_errno(err, "cannot create %s", name);
     if (ftruncate(made.file, (off_t)size) != 0)
@@ -80,8 +79,9 @@ int mi_segment_open(struct mi_segment *segment, int dir, const char *name,
                     int writable, size_t least, struct mi_error *err)
 {
     int rc;
-    int file = openat(
-        dir, name, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
+    int file = openat(dir, name,
+                      (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW |
+                          O_NONBLOCK | O_CLOEXEC);
 
     if (file < 0)
         return mi_fail_errno(err, "cannot open %s", name);

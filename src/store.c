@@ -11,17 +11,17 @@
 
 #define MAGIC 0x317373694dU /* "Miss1" */
 #define PAGE 4096u
-#define FIRST_BITS 12          /* slots of the first index table: 4096 */
-#define STEP_MIN (256u << 10)  /* reserve at least so much at a time, */
-#define STEP_MAX (16u << 20)   /* and at most so much more than is needed */
+#define FIRST_BITS 12         /* slots of the first index table: 4096 */
+#define STEP_MIN (256u << 10) /* reserve at least so much at a time, */
+#define STEP_MAX (16u << 20)  /* and at most so much more than is needed */
 #define CAPACITY_MIN (64u << 10)
 #define CAPACITY_MAX ((uint64_t)1 << 44) /* what a slot's offset can reach */
 
 /* At the begin of the mapping; then the index tables, then the arena. */
 struct header {
     uint64_t magic;
-    uint64_t index_size; /* bytes for all index tables */
-    uint64_t capacity;   /* bytes of the arena */
+    uint64_t index_size;        /* bytes for all index tables */
+    uint64_t capacity;          /* bytes of the arena */
     atomic_uint_fast64_t table; /* offset of the table << 6 | bits */
     atomic_uint_fast64_t used;
     atomic_uint_fast64_t count;
@@ -106,8 +106,9 @@ static atomic_uint_fast64_t *table_at(const struct mi_store *store,
 static const struct mi_record *record_of(const struct mi_store *store,
                                          uint64_t slot)
 {
-    return (const struct mi_record *)(const void *)(
-        store->arena + ((slot & SLOT_MASK) - 1) * 16);
+    return (const struct mi_record *)(const void *)(store->arena +
+                                                    ((slot & SLOT_MASK) - 1) *
+                                                        16);
 }
 
 static int same_key(const struct mi_record *record, uint64_t hash,
@@ -179,12 +180,10 @@ static int index_room_for_one(struct mi_store *store, struct mi_error *err)
 static void publish(struct mi_store *store, const struct mi_record *record)
 {
     uint64_t offset = (uint64_t)((const char *)record - store->arena);
-    uint64_t slot =
-        record->hash >> SLOT_BITS << SLOT_BITS | (offset / 16 + 1);
-    atomic_uint_fast64_t *at =
-        find_slot(store, atomic_load(&store->header->table), record->hash,
-                  (enum mi_query)record->query, mi_record_key(record),
-                  record->key_size);
+    uint64_t slot = record->hash >> SLOT_BITS << SLOT_BITS | (offset / 16 + 1);
+    atomic_uint_fast64_t *at = find_slot(
+        store, atomic_load(&store->header->table), record->hash,
+        (enum mi_query)record->query, mi_record_key(record), record->key_size);
 
     if (atomic_load_explicit(at, memory_order_relaxed) == 0)
         store->keys++;
@@ -357,8 +356,7 @@ static void fill(struct mi_record *record, const struct mi_entry *entry)
 }
 
 static int append_locked(struct mi_store *store, const struct mi_entry *entry,
-                         const struct mi_record **record,
-                         struct mi_error *err)
+                         const struct mi_record **record, struct mi_error *err)
 {
     uint64_t size = entry->size < CAPACITY_MAX ? entry->size : CAPACITY_MAX;
     uint64_t total = mi_record_total((uint32_t)entry->key_size, size);

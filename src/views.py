@@ -43,14 +43,18 @@ def stat(path, stock=os.stat):
 def listdir(path="."):
     """Return the names in directory 'path'.  OSError as os.listdir()."""
     entries = core.listdir(_real(path))
-    return os.listdir(path) if entries is None else [name for name, _ in entries]
+    return (
+        os.listdir(path) if entries is None else [name for name, _ in entries]
+    )
 
 
-def open_file(path, mode="r", buffering=-1, encoding=None, errors=None, newline=None):
+def open_file(
+    path, mode="r", buffering=-1, encoding=None, errors=None, newline=None
+):
     """Open a file for reading.  OSError as open()."""
     data = core.read(_real(path)) if "r" in mode and "+" not in mode else None
     if data is None:
-        return io.open(path, mode, buffering, encoding, errors, newline)
+        return open(path, mode, buffering, encoding, errors, newline)
     if "b" in mode:
         return io.BytesIO(data)
     return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline)
@@ -85,6 +89,15 @@ def _exists(path):
     return True
 
 
+def _realpath(path, *, strict=False):
+    """As os.path.realpath(), which differs for paths that are not there."""
+    try:
+        real = core.realpath(os.fspath(path))
+    except (OSError, TypeError, AttributeError):
+        real = None
+    return os.path.realpath(path, strict=strict) if real is None else real
+
+
 def os_view():
     """Return os, reading through the store."""
     path = View(
@@ -92,6 +105,7 @@ def os_view():
         exists=_exists,
         isdir=_has_type(DIRECTORY),
         isfile=_has_type(REGULAR),
+        realpath=_realpath,
     )
     return View(
         os,
@@ -119,13 +133,25 @@ def _path_class():
     class StorePath(type(pathlib.Path())):
         __slots__ = ()
 
+        def __reduce__(self):
+            return pathlib.Path, (str(self),)
+
         def stat(self, *, follow_symlinks=True):
             if not follow_symlinks:
                 return super().stat(follow_symlinks=False)
             return stat(str(self))
 
-        def open(self, mode="r", buffering=-1, encoding=None, errors=None, newline=None):
-            return open_file(str(self), mode, buffering, encoding, errors, newline)
+        def open(
+            self,
+            mode="r",
+            buffering=-1,
+            encoding=None,
+            errors=None,
+            newline=None,
+        ):
+            return open_file(
+                str(self), mode, buffering, encoding, errors, newline
+            )
 
         def read_bytes(self):
             with self.open("rb") as stream:
@@ -147,7 +173,35 @@ def _path_class():
         def iterdir(self):
             return (self / name for name in listdir(str(self)))
 
+    StorePath.__name__ = StorePath.__qualname__ = "PosixPath"  # for repr()
     return StorePath
+
+
+def prepare(module):
+    """Before a module is executed that looks around while it is (sysconfig):
+    have its own imports of os see the store.  Returns what ends that.
+    """
+    import builtins
+
+    view = os_view()
+    genuine = builtins.__import__
+
+    def see(name, globals=None, locals=None, fromlist=(), level=0):
+        if level == 0 and name == "os":
+            return view
+        if level == 0 and name == "os.path" and fromlist:
+            return view.path
+        return genuine(name, globals, locals, fromlist, level)
+
+    members = module.__dict__
+    members["__builtins__"] = {**builtins.__dict__, "__import__": see}
+
+    def finish():
+        members["__builtins__"] = builtins.__dict__
+        if members.get("os") is view:
+            members["os"] = os
+
+    return finish
 
 
 def adapt_metadata(module):

@@ -684,9 +684,7 @@ def add_memory(table, memory):
         memory,
         lambda found: mebibytes(found["without_store"]),
     )
-    table.row(
-        "rank with the most", memory, lambda found: str(found["worst"])
-    )
+    table.row("rank with the most", memory, lambda found: str(found["worst"]))
     for part in PARTS:
         table.row(
             f"  of it {part}",
