@@ -363,9 +363,7 @@ def openmpi_installation():
     options = ["--oversubscribe"]
     if os.geteuid() == 0:
         options.append("--allow-run-as-root")
-    return from_prefix(
-        "MPIIMPORT_TEST_OPENMPI", options, "openmpi", OPENMPI
-    )
+    return from_prefix("MPIIMPORT_TEST_OPENMPI", options, "openmpi", OPENMPI)
 
 
 @pytest.fixture(scope="session")
@@ -483,9 +481,7 @@ def test_pair_mpich_under_openmpi_stops(world, mpich, openmpi):
     )
     assert status != 0
     if "unsupported PMI version" not in err:
-        check_wrong_pair(
-            status, out, "Open MPI (mpiexec)", ".so.12 (MPICH", 2
-        )
+        check_wrong_pair(status, out, "Open MPI (mpiexec)", ".so.12 (MPICH", 2)
 
 
 def test_pair_openmpi_under_hydra_stops(world, mpich, openmpi):
