@@ -371,6 +371,12 @@ cdef object contents(Job job, mi_query query, path, extra, int *code):
         mi_answer_clear(&answer)
 
 
+cdef bint is_served(Job job, path):
+    """Is the store to be asked about 'path', by this thread, now?"""
+    return (job is not None and not job.is_direct() and path.startswith("/")
+            and job.is_shared(path))
+
+
 cdef int avoid(Job job, unsigned operations) except -1:
     if not mi_job_source(job.job):
         mi_job_avoid(job.job, operations)
@@ -431,8 +437,7 @@ def read(path):
     cdef Job job = _job
     cdef const mi_record *record
     cdef int code
-    if (job is None or job.is_direct() or job.strategy != "all"
-            or not path.startswith("/") or not job.is_shared(path)):
+    if not is_served(job, path) or job.strategy != "all":
         return None
     if mi_job_size(job.job) == 1:
         data = contents(job, MI_READ, path, None, &code)
@@ -457,8 +462,7 @@ def listdir(path):
     cdef const char *name
     cdef char kind
     cdef uint32_t i = 0
-    if (job is None or job.is_direct() or not path.startswith("/")
-            or not job.is_shared(path)):
+    if not is_served(job, path):
         return None
     record = job.ask(MI_LIST, path, None)
     if record == NULL or record.flags & MI_FLAG_LOCAL and not job.is_named(
@@ -480,8 +484,7 @@ def status(path):
     """(mode, size, mtime in ns) of 'path'.  None and OSError as read()."""
     cdef Job job = _job
     cdef const mi_record *record
-    if (job is None or job.is_direct() or not path.startswith("/")
-            or not job.is_shared(path)):
+    if not is_served(job, path):
         return None
     record = job.ask(MI_STAT, path, None)
     if record == NULL:
@@ -496,8 +499,7 @@ def realpath(path):
     """The path without symbolic links.  None and OSError as read()."""
     cdef Job job = _job
     cdef const mi_record *record
-    if (job is None or job.is_direct() or not path.startswith("/")
-            or not job.is_shared(path)):
+    if not is_served(job, path):
         return None
     record = job.ask(MI_REAL, path, None)
     if record == NULL:
