@@ -387,7 +387,8 @@ def _start(options):
         job = core.start(options)
     except (OSError, ValueError, core.MPIError, ImportError) as error:
         # Whether others are there is unknown: everybody says it.
-        sys.stderr.write(f"{NAME}: {error}\n")
+        text = getattr(error, "strerror", None) or error
+        sys.stderr.write(f"{NAME}: {text}\n")
         sys.stderr.flush()
         core.abort(1)
     atexit.register(_finish, options)

@@ -56,6 +56,9 @@ PHASES = ("FIND", "IO", "COMM", "LOAD", "LOADFile", "LOADDirect", "SITE",
 class MPIError(RuntimeError):
     """A call of MPI has failed.  args: the message, MPI's error class."""
 
+    def __str__(self):
+        return str(self.args[0]) if self.args else ""
+
 
 cdef int check(int rc, mi_error *err) except -1:
     """Raise what 'err' says if rc is -1, and return rc otherwise."""

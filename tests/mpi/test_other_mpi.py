@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -135,13 +136,18 @@ def test_openmpi_uncaught_exception_ends_all(openmpi):
     status, _, err = openmpi.run(3, 2, "-c", code)
     assert status == 1
     assert "rank 1 of 3" in err and "KeyError: 'here'" in err
-    for _ in range(50):
-        if not left(openmpi):
-            return
-        import time
-
+    deadline = time.monotonic() + 5  # a guard removes what is left
+    while left(openmpi) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left(openmpi) == []
+
+
+def test_openmpi_library_under_hydra_refused_by_name(openmpi, mpiabi):
+    library = openmpi.prefix / "lib" / "libmpi.so.40"
+    status, out, err = mpiabi.run(2, 0, "-I", library, "-c", "print('never')")
+    assert status != 0 and out == []
+    assert "Hydra" in err and str(library) in err and "-I mpich" in err
+    assert left(mpiabi) == []
 
 
 @pytest.mark.parametrize("library", ["mpich", "abi"])
