@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -160,6 +161,17 @@ int mi_part_write(const struct mi_part *part, uint64_t offset,
         offset += (uint64_t)n;
         size -= (size_t)n;
     }
+    return 0;
+}
+
+int mi_part_map(const struct mi_part *part, void **bytes, struct mi_error *err)
+{
+    void *mapped = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        part->file, 0);
+
+    if (mapped == MAP_FAILED)
+        return mi_fail_errno(err, "cannot map a file of the mirror");
+    *bytes = mapped;
     return 0;
 }
 

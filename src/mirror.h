@@ -46,6 +46,11 @@ int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
 /* Write 'size' bytes at 'offset'. */
 int mi_part_write(const struct mi_part *part, uint64_t offset,
                   const void *data, size_t size, struct mi_error *err);
+/* The whole object as shared memory, for writing; unmap it (munmap(2), 'size'
+ * bytes) when done, before or after the object is put in place.
+ */
+int mi_part_map(const struct mi_part *part, void **bytes,
+                struct mi_error *err);
 /* Move it to its place, that of the absolute path 'path' once normalised
  * (mi_path_normal), and close it.  An
  * object that is there already stays.  'part' is cleared, whatever happens.

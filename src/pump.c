@@ -40,6 +40,8 @@ struct asking {
 struct held {
     struct held *next;
     struct mi_part part;
+    char *bytes; /* it is received in place */
+    uint64_t size;
 };
 
 /* Hashes of the asks that have been forwarded: each goes out once. */
@@ -67,7 +69,7 @@ struct mi_pump {
     /* followers */
     struct mi_frame frame; /* being received, with its payload */
     mpimin_request header, payload;
-    void *scratch; /* for pieces, and for records that cannot be stored */
+    void *scratch; /* for what cannot be stored */
     size_t scratch_size;
     void *room;
     struct held *held; /* the one being filled in first; whole ones behind */
@@ -375,42 +377,52 @@ static int room_for_records(struct mi_pump *pump, struct mi_error *err)
     return use_scratch(pump, pump->frame.size, err);
 }
 
-/* Give up the object that is being filled in. */
-static void lose_part(struct mi_pump *pump, const struct mi_error *why)
+static void release(struct mi_pump *pump, struct held *held)
 {
-    struct held *held = pump->held;
-
-    pump->part_lost = 1;
-    pump->held = held->next;
+    if (held->bytes)
+        munmap(held->bytes, held->size);
     if (held->part.file >= 0)
         mi_mirror_abandon(pump->config.mirror, &held->part);
     free(held);
-    say(pump, MI_FIRST_MIRROR, "an object is not mirrored", why);
 }
 
+/* Make room for an object; without, its pieces are dropped. */
 static void begin_part(struct mi_pump *pump)
 {
     const struct mi_frame *frame = &pump->frame;
     struct held *held;
+    void *bytes;
     struct mi_error why;
 
     pump->part_lost = 1;
     if (!pump->config.mirror || !(held = calloc(1, sizeof(*held))))
         return;
     held->part.file = -1;
+    held->size = frame->object_size;
+    if (mi_mirror_begin(pump->config.mirror, frame->object, frame->object_size,
+                        (mode_t)frame->object_mode, &held->part, &why) != 0 ||
+        mi_part_map(&held->part, &bytes, &why) != 0) {
+        release(pump, held);
+        say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
+        return;
+    }
+    held->bytes = bytes;
     held->next = pump->held;
     pump->held = held;
     pump->part_lost = 0;
-    if (mi_mirror_begin(pump->config.mirror, frame->object, frame->object_size,
-                        (mode_t)frame->object_mode, &held->part, &why) != 0)
-        lose_part(pump, &why);
 }
 
 static int room_for_piece(struct mi_pump *pump, struct mi_error *err)
 {
     if (pump->frame.offset == 0)
         begin_part(pump);
-    return use_scratch(pump, pump->frame.size, err);
+    if (pump->part_lost)
+        return use_scratch(pump, pump->frame.size, err);
+    if (pump->frame.object != pump->held->part.id ||
+        pump->frame.object_size != pump->held->size)
+        return mi_fail(err, MI_FORMAT, EBADMSG, "piece of another object");
+    pump->room = pump->held->bytes + pump->frame.offset;
+    return 0;
 }
 
 /* A whole header has come: make room for what follows and receive that. */
@@ -454,20 +466,9 @@ static void place_object(void *arg, const struct mi_record *record)
     if (mi_mirror_finish(pump->config.mirror, &held->part,
                          mi_record_place(record), &why) != 0)
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
-    free(held);
+    release(pump, held);
     mi_mailbox_set_mirror(pump->config.mailbox,
                           mi_mirror_root(pump->config.mirror));
-}
-
-static void take_piece(struct mi_pump *pump)
-{
-    struct mi_error why;
-
-    if (pump->part_lost)
-        return;
-    if (mi_part_write(&pump->held->part, pump->frame.offset, pump->room,
-                      pump->frame.size, &why) != 0)
-        lose_part(pump, &why);
 }
 
 static int take_records(struct mi_pump *pump, struct mi_error *err)
@@ -494,8 +495,7 @@ static int take_frame(struct mi_pump *pump, struct mi_error *err)
         rc = take_records(pump, err);
         break;
     case MI_FRAME_OBJECT:
-        take_piece(pump);
-        break;
+        break; /* it has been received in place */
     case MI_FRAME_FULL:
         mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
         break;
@@ -716,8 +716,7 @@ int mi_pump_finish(struct mi_pump *pump)
     pthread_join(pump->thread, NULL);
     while ((held = pump->held) != NULL) {
         pump->held = held->next;
-        mi_mirror_abandon(pump->config.mirror, &held->part);
-        free(held);
+        release(pump, held);
     }
     if (pump->broken)
         return -1; /* MPI may still be using the buffers */
