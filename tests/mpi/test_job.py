@@ -114,6 +114,25 @@ def test_install_by_hand_serves_imports(
     assert lines(result) == ["StoreSourceLoader 0 True 1 [1]"] * ranks
 
 
+def test_install_by_hand_uncaught_exception_ends_all(
+    launch, tmp_path, repo_root
+):
+    program = write(
+        tmp_path / "main.py",
+        """
+        import mpiimport
+        mpiimport.install()
+        if mpiimport.COMM_WORLD.rank == 1:
+            raise LookupError("only here")
+        mpiimport.COMM_WORLD.barrier()
+        """,
+    )
+    env = {"PYTHONPATH": str(repo_root / "bin")}
+    result = launch(3, ["-S", program], env=env, launcher="stock")
+    assert result.status == 1, str(result)
+    assert result.stderr.count("LookupError: only here") == 1, str(result)
+
+
 def test_install_twice_refused(launch):
     code = (
         "import mpiimport\n"
