@@ -81,10 +81,10 @@ def _read_ahead(directories, configurations):
         core.prefetch("list", path)
     for path in directories:
         try:
-            entries = core.listdir(path) or ()
+            names = core.listdir(path) or ()
         except OSError:
             continue
-        for name, _ in entries:
+        for name in names:
             if name.endswith(".pth"):
                 core.prefetch("stat", os.path.join(path, name))
                 core.prefetch("read", os.path.join(path, name))
@@ -141,9 +141,9 @@ def run(job):
     try:
         _apply_listening(site, job.rank == 0, said)
     finally:  # whatever happens here, the others wait for root
-        here = "".join(said)
-        root = job.bcast(here.encode("utf-8", "backslashreplace"))
-        if here.encode("utf-8", "backslashreplace") != root and sys.stderr:
+        text = "".join(said)
+        here = text.encode("utf-8", "backslashreplace")
+        if job.bcast(here) != here and sys.stderr:
             sys.stderr.write(
-                f"mpiimport: rank {job.rank}: site says here:\n{here}"
+                f"mpiimport: rank {job.rank}: site says here:\n{text}"
             )

@@ -55,7 +55,13 @@ LOOKERS = {}
 
 
 class _Timed:
-    """Mix-in: time and count; mpi_phase is what loading turns out to be."""
+    """Mix-in: time and count.
+
+    mpi_phase  what loading turns out to be
+    mpi_again  the module has been executed before (importlib.reload)
+    """
+
+    mpi_again = False
 
     def create_module(self, spec):
         core.enter(self.mpi_phase)
@@ -70,6 +76,7 @@ class _Timed:
     def exec_module(self, module):
         since = core.now()
         core.enter(self.mpi_phase)
+        self.mpi_again = "__builtins__" in module.__dict__
         finish = None
         try:
             if module.__name__ in LOOKERS:
@@ -110,15 +117,6 @@ class _Stored(_Timed):
     """
 
     mpi_phase = LOAD
-    mpi_again = False
-
-    def exec_module(self, module):
-        self.mpi_again = "__builtins__" in module.__dict__
-        try:
-            super().exec_module(module)
-        except BaseException as error:
-            _forget_frame(error)
-            raise
 
     def mpi_directly(self):
         """The store cannot help: this module is loaded by stock means."""
@@ -175,9 +173,17 @@ class StoreSourcelessLoader(_Stored, SourcelessFileLoader):
 
     def get_code(self, fullname):
         path = self.get_filename(fullname)
-        if core.read(path) is None:
-            self.mpi_directly()
-        return super().get_code(fullname)
+        loader = SourcelessFileLoader(fullname, path)
+        data = None if self.mpi_again else core.read(path)
+        try:
+            if data is None:
+                self.mpi_directly()
+            else:
+                loader.get_data = lambda path: data  # read once only
+            return loader.get_code(fullname)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
 
 
 class StoreExtensionLoader(_Stored, ExtensionFileLoader):

@@ -380,6 +380,30 @@ cdef bint is_served(Job job, path):
             and job.is_shared(path))
 
 
+cdef const mi_record *served(path, mi_query query,
+                             mi_kind kind) except? NULL:
+    """The store's answer about 'path', or NULL: look for yourself.
+
+    OSError if the answer is that it cannot be had.
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    if not is_served(job, path):
+        return NULL
+    record = job.ask(query, path, None)
+    if record == NULL or is_elsewhere(job, record, path):
+        return NULL
+    if record.kind != kind:
+        raise OSError(record.code, posix.strerror(record.code), path)
+    avoid(job, path.count("/") if query == MI_REAL else 1)
+    return record
+
+
+cdef bint is_elsewhere(Job job, const mi_record *record, path):
+    """Is it the listing of a node's own memory filesystem?"""
+    return record.flags & MI_FLAG_LOCAL and not job.is_named(path)
+
+
 cdef int avoid(Job job, unsigned operations) except -1:
     if not mi_job_source(job.job):
         mi_job_avoid(job.job, operations)
@@ -447,69 +471,40 @@ def read(path):
         if code:
             raise OSError(code, posix.strerror(code), path)
         return data
-    record = job.ask(MI_READ, path, None)
-    if record == NULL:
-        return None
-    if record.kind != MI_KIND_FILE:
-        raise OSError(record.code, posix.strerror(record.code), path)
-    avoid(job, 1)
-    return bytes(payload(record))
+    record = served(path, MI_READ, MI_KIND_FILE)
+    return None if record == NULL else bytes(payload(record))
 
 
 def listdir(path):
-    """Names and types of the entries of directory 'path': a list of (str,
-    str), the type being "f", "d" or "o".  None and OSError as read().
-    """
-    cdef Job job = _job
-    cdef const mi_record *record
+    """Names in directory 'path': list of str.  None and OSError as read()."""
+    cdef const mi_record *record = served(path, MI_LIST, MI_KIND_LIST)
     cdef const char *name
     cdef char kind
     cdef uint32_t i = 0
-    if not is_served(job, path):
+    if record == NULL:
         return None
-    record = job.ask(MI_LIST, path, None)
-    if record == NULL or record.flags & MI_FLAG_LOCAL and not job.is_named(
-            path):
-        return None
-    if record.kind != MI_KIND_LIST:
-        raise OSError(record.code, posix.strerror(record.code), path)
-    avoid(job, 1)
-    entries = []
+    names = []
     while True:
         name = mi_entries_name(record, i, &kind)
         if name == NULL:
-            return entries
-        entries.append((_fsdecode(name), chr(kind)))
+            return names
+        names.append(_fsdecode(name))
         i += 1
 
 
 def status(path):
     """(mode, size, mtime in ns) of 'path'.  None and OSError as read()."""
-    cdef Job job = _job
-    cdef const mi_record *record
-    if not is_served(job, path):
-        return None
-    record = job.ask(MI_STAT, path, None)
+    cdef const mi_record *record = served(path, MI_STAT, MI_KIND_STAT)
     if record == NULL:
         return None
-    if record.kind != MI_KIND_STAT:
-        raise OSError(record.code, posix.strerror(record.code), path)
-    avoid(job, 1)
     return record.mode, record.file_size, record.mtime
 
 
 def realpath(path):
     """The path without symbolic links.  None and OSError as read()."""
-    cdef Job job = _job
-    cdef const mi_record *record
-    if not is_served(job, path):
-        return None
-    record = job.ask(MI_REAL, path, None)
+    cdef const mi_record *record = served(path, MI_REAL, MI_KIND_STAT)
     if record == NULL:
         return None
-    if record.kind != MI_KIND_STAT:
-        raise OSError(record.code, posix.strerror(record.code), path)
-    avoid(job, path.count("/"))
     return _fsdecode(<const char *>mi_record_payload(record))
 
 
@@ -590,7 +585,7 @@ cdef Listing listing_of(Job job, path):
     if record == NULL:
         return None
     if record.kind == MI_KIND_LIST:
-        if record.flags & MI_FLAG_LOCAL and not job.is_named(path):
+        if is_elsewhere(job, record, path):
             return None
     elif record.code != 2 and record.code != 20:  # ENOENT, ENOTDIR
         return None
@@ -733,8 +728,7 @@ def path_hook(path):
         record = job.ask(MI_LIST, full, None)
     finally:
         mi_clock_leave()
-    if record == NULL or (record.flags & MI_FLAG_LOCAL
-                          and not job.is_named(full)):
+    if record == NULL or is_elsewhere(job, record, full):
         return _stock_hook(path, loaders)
     if record.kind != MI_KIND_LIST and record.code != 2:  # ENOENT
         if record.code != 20:  # ENOTDIR

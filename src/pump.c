@@ -418,7 +418,7 @@ static int room_for_piece(struct mi_pump *pump, struct mi_error *err)
         begin_part(pump);
     if (pump->part_lost)
         return use_scratch(pump, pump->frame.size, err);
-    if (pump->frame.object != pump->held->part.id ||
+    if (!pump->held || pump->frame.object != pump->held->part.id ||
         pump->frame.object_size != pump->held->size)
         return mi_fail(err, MI_FORMAT, EBADMSG, "piece of another object");
     pump->room = pump->held->bytes + pump->frame.offset;

@@ -42,10 +42,8 @@ def stat(path, stock=os.stat):
 
 def listdir(path="."):
     """Return the names in directory 'path'.  OSError as os.listdir()."""
-    entries = core.listdir(_real(path))
-    return (
-        os.listdir(path) if entries is None else [name for name, _ in entries]
-    )
+    names = core.listdir(_real(path))
+    return os.listdir(path) if names is None else names
 
 
 def open_file(

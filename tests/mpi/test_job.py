@@ -351,6 +351,39 @@ def test_reload_sees_the_edited_source(launch, tmp_path, ranks, nodes):
     assert lines(result) == ["1 20000"] * ranks
 
 
+@layouts
+def test_module_without_source_is_read_once_from_the_store(
+    launch, tmp_path, ranks, nodes
+):
+    import py_compile
+
+    source = write(tmp_path / "bare.py", "value = 3\n")
+    py_compile.compile(source, tmp_path / "bare.pyc")
+    source.unlink()
+    (tmp_path / "broken.pyc").write_bytes(b"no bytecode")
+    program = write(
+        tmp_path / "main.py",
+        """
+        import mpiimport, traceback
+        before = mpiimport.timings()
+        import bare
+        after = mpiimport.timings()
+        opened = after["bytes_read"] - before["bytes_read"]
+        size = bare.__spec__.loader.get_data(bare.__file__).__len__()
+        loads = [t["phases"]["LOAD"][1] for t in (before, after)]
+        try:
+            import broken
+        except ImportError as error:
+            frames = len(traceback.extract_tb(error.__traceback__))
+            text = str(error).partition(" in ")[0]
+        print(bare.value, opened in (0, size), loads[1] - loads[0], text,
+              frames)
+        """,
+    )
+    result = launch(ranks, [program], nodes=nodes)
+    assert lines(result) == ["3 True 1 bad magic number 1"] * ranks
+
+
 @pytest.mark.parametrize("nodes", ["one", "each"])
 def test_root_stopped_others_are_still_compiled_for(launch, tmp_path, nodes):
     for i in range(5):
