@@ -103,9 +103,8 @@ $(B)/flags: FORCE
 # ---- extension ------------------------------------------------------------
 
 EXTENSION := bin/mpiimport$(EXT_SUFFIX)
-EMBEDDED := src/options.py src/report.py src/launch.py src/loaders.py \
-	src/views.py \
-	site/mpisite.py
+EMBEDDED := src/report.py src/launch.py src/loaders.py src/startup.py \
+	src/views.py site/mpisite.py
 CYTHON_SOURCES := $(wildcard src/*.pyx src/*.pxd src/*.pxi)
 
 build/embedded.h: tools/embed.py $(EMBEDDED) $(VENV)/config.mk
@@ -113,10 +112,10 @@ build/embedded.h: tools/embed.py $(EMBEDDED) $(VENV)/config.mk
 	$(call note,EMBED)
 	$(Q)$(VPYTHON) -I tools/embed.py $@ $(EMBEDDED)
 
-build/mpiimport.c: $(CYTHON_SOURCES) $(VENV)/config.mk
+build/mpiimport.c build/mpiimport.h &: $(CYTHON_SOURCES) $(VENV)/config.mk
 	@mkdir -p $(@D)
 	$(call note,CYTHON)
-	$(Q)$(VPYTHON) -m cython -3 -Isrc -o $@ src/mpiimport.pyx
+	$(Q)$(VPYTHON) -m cython -3 -Isrc -o build/mpiimport.c src/mpiimport.pyx
 
 # Generated C: our warnings are for what we write.
 build/mpiimport.o: build/mpiimport.c build/embedded.h build/flags
@@ -134,13 +133,74 @@ $(EXTENSION): build/mpiimport.o $(CORE)
 		-o $@.new $^ $(LIBS)
 	$(Q)mv -f $@.new $@
 
+# ---- native launcher --------------------------------------------------------
+# Linked to the interpreter's shared library, or to the static one if there is
+# no other or STATIC=1 is given.
+
+NATIVE := bin/python-mpi
+comma := ,
+NATIVE_OBJECTS := $(patsubst src/native/%.c,build/native/%.o,\
+	$(wildcard src/native/*.c))
+STATIC ?=
+ifneq ($(if $(PYTHON_SHARED),$(STATIC),1),)
+NATIVE_LIBRARY := $(PYTHON_STATIC)
+NATIVE_LIBS := $(filter-out -Wl$(comma)-rpath%,$(PYTHON_NEEDS))
+else
+NATIVE_LIBRARY := build/native/libpython.so
+# What the interpreter's library needs, loaded before it: that may have a search
+# path of its own, in vain.
+NATIVE_LIBS := -Wl,--no-as-needed -lm
+endif
+
+build/target.h: tools/target.py $(VENV)/config.mk
+	@mkdir -p $(@D)
+	$(call note,TARGET)
+	$(Q)$(VPYTHON) -I tools/target.py $@
+
+$(NATIVE_OBJECTS): build/native/%.o: src/native/%.c build/target.h \
+		build/mpiimport.h build/flags
+	@mkdir -p $(@D)
+	$(call note,CC)
+	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(INCLUDES) -Ibuild \
+		-isystem $(PYTHON_INCLUDE) -MMD -MP -c -o $@ $<
+
+-include $(NATIVE_OBJECTS:.o=.d)
+
+# Stands for the interpreter's shared library at link time, under the full path
+# of that as its name, which the launcher then asks for.  A search path in the
+# launcher would do, too, but each later dlopen(3) would look there first: the
+# interpreter's lib/, on the shared filesystem, in every rank.
+build/native/libpython.so: $(VENV)/config.mk
+	@mkdir -p $(@D)
+	$(call note,STUB)
+	$(Q)nm -D --defined-only $(PYTHON_SHARED) | sed -n \
+		-e 's/^.* T \(_*Py.*\)/.globl \1; .type \1,%function; \1:/p' \
+		-e 's/^.* [BDR] \(_*Py.*\)/.globl \1; .type \1,%object; .size \1,8; \1:/p' | \
+		$(CC) -shared -nostdlib -x assembler - -o $@ \
+		-Wl,-soname,$(PYTHON_SHARED)
+
+# Extension modules find the interpreter's functions in the launcher.
+$(NATIVE): $(NATIVE_OBJECTS) build/mpiimport.o $(CORE) $(NATIVE_LIBRARY) \
+		build/native.flags
+	@test -n '$(NATIVE_LIBRARY)' || { echo "no libpython: the interpreter \
+		came without a shared and without a static library"; exit 1; }
+	$(call note,LD)
+	$(Q)$(CC) $(BASE_FLAGS) -Wl,--export-dynamic -o $@.new \
+		$(filter %.o %.a %.so,$^) $(NATIVE_LIBS) $(LIBS)
+	$(Q)mv -f $@.new $@
+
+build/native.flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(NATIVE_LIBRARY) $(NATIVE_LIBS)' | cmp -s - $@ || \
+		echo '$(NATIVE_LIBRARY) $(NATIVE_LIBS)' > $@
+
 # ---- targets --------------------------------------------------------------
 
 .PHONY: all setup demo test test-c test-unit test-mpi test-asan test-tsan \
 	test-valgrind mpi-environments c-programs run-c-tests lint format \
 	bench clean distclean help FORCE
 
-all: $(EXTENSION) ## build the extension (default)
+all: $(EXTENSION) $(NATIVE) ## build both launchers (default)
 
 setup: $(VENV)/config.mk ## install what is missing, make .venv
 
@@ -230,7 +290,7 @@ bench: all ## stock Python against mpiimport, as ratios
 	$(JOB_ENV) MPIEXEC="$(MPIEXEC)" $(VPYTHON) tests/bench/bench.py
 
 clean: ## remove what was built
-	rm -rf build bin/mpiimport*.so
+	rm -rf build bin/mpiimport*.so bin/python-mpi
 
 distclean: clean ## clean, and remove .venv and the tests' MPIs
 	rm -rf $(VENV) $(MPI_ENVS)

@@ -100,16 +100,6 @@ cdef extern from "job.h" nogil:
     struct mi_job:
         pass
     struct mi_job_config:
-        const char *mpi
-        const char *libdir
-        const char *tmpdir
-        int ranks_per_node
-        int readers
-        int direct
-        int grace
-        int patience
-        int thread
-        int report
         mi_bytecode rule
     struct mi_numbers:
         uint64_t nanoseconds[9]
@@ -153,6 +143,55 @@ cdef extern from "job.h" nogil:
     void mi_job_remove(mi_job *job)
     void mi_job_abort(mi_job *job, int status)
     int mi_job_forked()
+
+
+cdef extern from "options.h" nogil:
+    enum mi_program:
+        MI_PROGRAM_NONE
+        MI_PROGRAM_SCRIPT
+        MI_PROGRAM_COMMAND
+        MI_PROGRAM_MODULE
+        MI_PROGRAM_STDIN
+        MI_PROGRAM_HELP
+        MI_PROGRAM_VERSION
+    struct mi_options:
+        char **words
+        char **python
+        int no_site
+        int skip_first
+        mi_program program
+        char *value
+        char **args
+        char *mpi
+        char *tmpdir
+        int verbose
+        int direct
+        int timing
+        char *timing_file
+        int strategy
+        char **share
+        char **local
+        int version_level
+    int mi_options_parse(mi_options *options, char **argv,
+                         char *(*get)(const char *), mi_error *err)
+    void mi_options_clear(mi_options *options)
+    char *mi_options_help(const char *name)
+
+
+cdef extern from "config.h" nogil:
+    struct mi_config:
+        mi_job_config job
+    int mi_config_make(mi_config *config, const mi_options *options,
+                       const char *python, char *(*get)(const char *),
+                       mi_error *err)
+    void mi_config_clear(mi_config *config)
+
+
+cdef extern from "mpimin.h" nogil:
+    struct mpimin_promise:
+        int rank
+    void mpimin_promise_read(mpimin_promise *promise,
+                             char *(*get)(const char *))
 
 
 cdef extern from "embedded.h" nogil:

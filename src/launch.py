@@ -14,84 +14,49 @@ import mpiimport as core
 NAME = "python-mpi"
 PHASE_SITE = 6
 
-# What the launcher's rank number is called before MPI is up.
-RANKS = (
-    "PMI_RANK",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PALS_RANKID",
-    "SLURM_PROCID",
-)
-
-
-def _first_rank():
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
-
 
 def _fail(message, status):
-    if _first_rank():
+    if core.is_first():
         sys.stderr.write(f"{NAME}: {message}\n")
     sys.exit(status)
 
 
-def _parse(argv):
-    parser = core._module("options")
+def _parse(words):
     try:
-        options = parser.parse(argv, os.environ)
-    except parser.UsageError as error:
+        return core.parse(words)
+    except core.UsageError as error:
         launcher = os.path.basename(sys.argv[0] or NAME)
         _fail(f"{error}\nTry '{launcher} --help' for more information.", 2)
-    if options.tmpdir:
-        options.tmpdir = os.path.abspath(options.tmpdir)
-    return options
 
 
 # ---- the interpreter's own options ------------------------------------------
 
 
-def _own_words(options):
-    """The launcher's options as words, for the interpreter started anew."""
-    words = ["-S"] * options.no_site + ["-v"] * options.verbose
-    words += ["-d"] * options.direct
-    for letter, value in (("-I", options.mpi), ("-T", options.tmpdir)):
-        words += [letter, value] if value else []
-    if options.timing is not None:
-        words.append(
-            "--timing" + f"={options.timing}" * (options.timing is not True)
-        )
-    words += ["--strategy", options.strategy]
-    for word, paths in (
-        ("--share", options.share),
-        ("--local", options.local),
-    ):
-        words += [word, ":".join(paths)] if paths else []
-    return words
+def _given(options, launcher):
+    """The interpreter's options from before the launcher's name, without the
+    -S that is the launcher's own, and whether the user's are among them.
+    """
+    words = sys.orig_argv[1:]
+    words = words[: words.index(launcher)] if launcher in words else []
+    if "-S" in words:
+        words.remove("-S")
+    count = len(options.python)
+    applied = words[len(words) - count :] == options.python
+    return words[: len(words) - count] if applied else words, applied
 
 
-def _program_words(options):
-    """The program's part of the command line, as python3 would have it."""
-    head = {
-        "command": ["-c", options.value],
-        "module": ["-m", options.value],
-        "stdin": ["-"],
-        "none": [],
-    }.get(options.program, [options.value])
-    return [*head, *options.args]
+def _restart(options, launcher, arguments):
+    """Start the interpreter anew if there are options for its start.
 
-
-def _restart(options, launcher):
-    """Start the interpreter anew, with options that it reads at its start."""
+    -S and -x are none: the launcher is under -S, and its first line is a
+    comment.
+    """
+    _, applied = _given(options, launcher)
+    if applied or all(set(word) <= set("-Sx") for word in options.python):
+        return
     os.execv(
         sys.executable,
-        [
-            sys.executable,
-            "-S",
-            *(word for word in options.python_options if word != "-x"),
-            launcher,
-            *(word for word in options.python_options if word == "-x"),
-            *_own_words(options),
-            *_program_words(options),
-        ],
+        [sys.executable, "-S", *options.python, launcher, *arguments],
     )
 
 
@@ -129,7 +94,7 @@ def _read_script(options, program):
     if _is_zip(data):
         program["kind"] = "package"
         return
-    if "-x" in options.python_options:
+    if options.skip_first:
         data = b"\n" + data.partition(b"\n")[2]
     program["kind"] = "script"
     program["data"] = data
@@ -154,21 +119,29 @@ def _plan(options):
     return program
 
 
+def _try_plan(options):
+    """_plan(), whose errors are a plan, too."""
+    try:
+        return _plan(options)
+    except Exception as error:  # noqa: BLE001  others may wait for this
+        return {"kind": "error", "error": f"{type(error).__name__}: {error}"}
+
+
 def _share_plan(job, options):
-    """Return root's plan on every rank.  Collective."""
+    """Return root's plan on every rank, and whether this rank is to speak of
+    it.  A rank that was given another program (MPMD: mpiexec a : b) makes its
+    own.  Collective.
+    """
     import marshal
 
+    named = [options.program, options.value, options.skip_first]
     data = None
     if job.rank == 0:
-        try:
-            program = _plan(options)
-        except Exception as error:  # noqa: BLE001  the others wait for this
-            program = {
-                "kind": "error",
-                "error": f"{type(error).__name__}: {error}",
-            }
-        data = marshal.dumps(program)
-    return marshal.loads(job.bcast(data))
+        data = marshal.dumps([named, _try_plan(options)])
+    roots, program = marshal.loads(job.bcast(data))
+    if roots != named:
+        return _try_plan(options), True
+    return program, job.rank == 0
 
 
 def _first_path(options, program):
@@ -378,10 +351,17 @@ def _finish(options):
         sys.stderr.write(f"{NAME}: {error}\n")
 
 
-def _start(options):
-    """MPI, stores and importer.  Collective.  Returns the job."""
+def _enter(job, options):
+    """Put the importer into place for a job that is up."""
     import atexit
 
+    atexit.register(_finish, options)
+    core.say()
+    core.hook()
+
+
+def _start(options):
+    """MPI, stores and importer.  Collective.  Returns the job."""
     core.boot()
     try:
         job = core.start(options)
@@ -391,9 +371,7 @@ def _start(options):
         sys.stderr.write(f"{NAME}: {text}\n")
         sys.stderr.flush()
         core.abort(1)
-    atexit.register(_finish, options)
-    core.say()
-    core.hook()
+    _enter(job, options)
     return job
 
 
@@ -423,8 +401,7 @@ def _end_all_after(hook):
 
 def install():
     """mpiimport.install(): for a script under python -S."""
-    options = _parse(["-c", ""])
-    job = _start(options)
+    job = _start(_parse(["-c", ""]))
     if sys.flags.no_site:
         _site(job)
     if job.size > 1:
@@ -432,54 +409,58 @@ def install():
     core.boot_done()
 
 
-def _interpreter_words(options, launcher):
-    """The interpreter's options, without the -S that is the launcher's own."""
-    words = sys.orig_argv[1:]
-    if launcher in words:
-        words = words[: words.index(launcher)]
-    if "-S" in words:
-        words.remove("-S")
-    return [*words, *options.python_options, *["-S"] * options.no_site]
+def _execute(job, options, arguments):
+    """From the importer to the end of the program.  Collective.
 
-
-def _set_arguments(options, program, launcher):
+    arguments  what sys.orig_argv is to have after the interpreter
+    """
+    program, speaks = _share_plan(job, options)
+    if not options.no_site:
+        _site(job)
+    if program["kind"] == "error":
+        if speaks:
+            sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
+        core.boot_done()
+        sys.exit(2)
     first = {"command": "-c", "module": "-m", "stdin": "-", "none": ""}
     sys.argv[:] = [first.get(options.program, options.value), *options.args]
-    sys.orig_argv[1:] = [
-        *_interpreter_words(options, launcher),
-        *_program_words(options),
-    ]
+    sys.orig_argv[1:] = arguments
     sys.path[:0] = _first_path(options, program)
+    core.boot_done()
+    _guarded(job, options, program)
 
 
 def main(argv):
-    """Run the program that the command line names.  Collective.
+    """python-mpi.py: run the program that the command line names.  Collective.
 
     argv  the launcher's own sys.argv
     """
     options = _parse(argv[1:])
     if options.program == "help":
-        if _first_rank():
-            sys.stdout.write(core._module("options").help_text())
+        if core.is_first():
+            sys.stdout.write(core.help_text(os.path.basename(argv[0])))
         return
     if options.program == "version":
         os.execv(
             sys.executable, [sys.executable, "-" + "V" * options.version_level]
         )
-    if (
-        any(word != "-x" for word in options.python_options)
-        and not core.EMBEDDED
-    ):
-        _restart(options, argv[0])
+    _restart(options, argv[0], argv[1:])
     job = _start(options)
-    program = _share_plan(job, options)
-    if not options.no_site:
-        _site(job)
-    if program["kind"] == "error":
-        if job.rank == 0:
-            sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
-        core.boot_done()
-        sys.exit(2)
-    _set_arguments(options, program, argv[0])
-    core.boot_done()
-    _guarded(job, options, program)
+    given, _ = _given(options, argv[0])
+    _execute(job, options, [*given, *options.words])
+
+
+def run_native(job, options, received):
+    """bin/python-mpi: as main(), in an interpreter that was started with the
+    program's own command line, and with MPI and stores before.  Collective.
+
+    received  what startup.restore() takes, or None on rank 0
+    """
+    startup = core._module("startup")
+    loaders = core._module("loaders")
+    if job.rank == 0 and job.size > 1 and job.strategy != "none":
+        job.bcast(startup.pack(loaders.STOCK[:2]))
+    _enter(job, options)
+    if received is not None:
+        startup.restore(received, loaders.STORED)
+    _execute(job, options, options.words)

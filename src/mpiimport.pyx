@@ -10,8 +10,8 @@ By hand, as the first lines of a script that is started by `python -S`:
 
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
-from libc.limits cimport INT_MAX
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, getenv
+from libc.string cimport memcpy, memset
 
 from core cimport *
 
@@ -37,7 +37,6 @@ cdef extern from "limits.h":
     enum: PATH_MAX
 
 __version__ = "0.1.0"
-EMBEDDED = False  # in the native launcher
 
 __all__ = [
     "COMM_WORLD",
@@ -97,6 +96,116 @@ def _module(name):
     return module
 
 
+# ---- the command line ---------------------------------------------------------
+
+
+class UsageError(Exception):
+    """A command line or a variable that cannot be used; str() says why."""
+
+
+cdef list words_of(char **words):
+    found = []
+    while words != NULL and words[0] != NULL:
+        found.append(_fsdecode(words[0]))
+        words += 1
+    return found
+
+
+cdef object text_of(const char *text):
+    return None if text == NULL else _fsdecode(text)
+
+
+_PROGRAMS = {
+    MI_PROGRAM_NONE: "none",
+    MI_PROGRAM_SCRIPT: "script",
+    MI_PROGRAM_COMMAND: "command",
+    MI_PROGRAM_MODULE: "module",
+    MI_PROGRAM_STDIN: "stdin",
+    MI_PROGRAM_HELP: "help",
+    MI_PROGRAM_VERSION: "version",
+}
+STRATEGIES = ("none", "names", "all")
+
+
+cdef class Options:
+    """The launcher's command line and variables (src/options.h), decoded.
+
+    timing is None (off), True (report as text) or the name of a JSON file.
+    """
+
+    cdef mi_options c
+    cdef readonly list words, python, args, share, local
+    cdef readonly object program, value, mpi, timing, strategy
+    cdef readonly int verbose, version_level
+    cdef readonly bint direct, no_site, skip_first
+
+    def __dealloc__(self):
+        mi_options_clear(&self.c)
+
+    cdef int decode(self) except -1:
+        cdef mi_options *c = &self.c
+        self.words = words_of(c.words)
+        self.python = words_of(c.python)
+        self.no_site = c.no_site
+        self.skip_first = c.skip_first
+        self.program = _PROGRAMS[c.program]
+        self.value = text_of(c.value)
+        self.args = words_of(c.args)
+        self.mpi = text_of(c.mpi)
+        self.verbose = c.verbose
+        self.direct = c.direct
+        self.timing = (text_of(c.timing_file) or True) if c.timing else None
+        self.strategy = STRATEGIES[c.strategy]
+        self.share = words_of(c.share)
+        self.local = words_of(c.local)
+        self.version_level = c.version_level
+        return 0
+
+
+def parse(words):
+    """Return the Options of a launcher's command line.  Local.
+
+    words: list of str, everything after the launcher's own name.  Variables
+    are looked for in the environment.  Raises UsageError.
+    """
+    cdef Options options = Options()
+    cdef mi_error err
+    cdef int rc
+    cdef list encoded = [_fsencode(word) for word in words]
+    cdef char **argv = <char **>calloc(len(encoded) + 1, sizeof(char *))
+    if argv == NULL:
+        raise MemoryError
+    for i, word in enumerate(encoded):
+        argv[i] = word
+    rc = mi_options_parse(&options.c, argv, getenv, &err)
+    free(argv)
+    if rc != 0:
+        raise UsageError(err.text.decode("utf-8", "surrogateescape"))
+    options.decode()
+    return options
+
+
+def help_text(name):
+    """Return the text of --help for the launcher 'name'."""
+    cdef char *text = mi_options_help(_fsencode(name))
+    if text == NULL:
+        raise MemoryError
+    try:
+        return _fsdecode(text)
+    finally:
+        free(text)
+
+
+def is_first():
+    """Is this rank 0 (or no job at all) by the variables of MPI's launcher?
+
+    For messages before MPI is up.  Local.
+    """
+    cdef mpimin_promise promise
+    mpimin_promise_read(&promise, getenv)
+    return promise.rank <= 0
+
+
 # ---- the job ----------------------------------------------------------------
 
 cdef class Job:
@@ -108,7 +217,7 @@ cdef class Job:
 
     cdef mi_job *job
     cdef readonly object strategy
-    cdef readonly object options
+    cdef readonly Options options
     cdef public bint stopped
     cdef readonly bint finished
     cdef object share     # tuple of path prefixes, ending in "/"
@@ -116,7 +225,7 @@ cdef class Job:
     cdef object away      # thread -> depth of "with disjoint"
     cdef object modules   # [[name, phase, seconds], ...] for -v, or None
 
-    def __cinit__(self, options):
+    def __cinit__(self, Options options):
         self.job = NULL  # filled in by start()
         self.options = options
         self.strategy = "none" if options.direct else options.strategy
@@ -242,20 +351,11 @@ cdef object _fsdecode(const char *path):
                                 "surrogateescape")
 
 
-def start(options):
-    """Initialise MPI and the node stores.  Collective; once per process.
-
-    options  as made by the module 'options'
-    Source: docs/design.md.
-    """
+cdef Job make_job(Options options):
+    """The process's Job, not started."""
     global _job, _get_ident
     if _job is not None:
         raise RuntimeError("mpiimport is installed already")
-    cdef mi_job_config config
-    cdef mi_error err
-    cdef int rc
-    cdef bytes magic
-    from _imp import check_hash_based_pycs
     from _thread import get_ident
 
     _get_ident = get_ident
@@ -263,49 +363,51 @@ def start(options):
     if b"TMPDIR" in environ and environ[b"TMPDIR"].startswith(b"/"):
         _NODE_LOCAL.append(environ[b"TMPDIR"].decode("utf-8",
                                                      "surrogateescape"))
-    job = _job = Job(options)
-    mpi = _fsencode(options.mpi) if options.mpi else b""
-    tmpdir = _fsencode(options.tmpdir) if options.tmpdir else b""
-    libdir = _fsencode(_library_directory())
-    config.mpi = mpi
-    config.libdir = libdir
-    config.tmpdir = <const char *>tmpdir if tmpdir else NULL
-    config.ranks_per_node = _number("PYTHON_MPI_RANKS_PER_NODE")
-    config.readers = _number("PYTHON_MPI_READERS")
-    config.grace = _number("PYTHON_MPI_GRACE_MS")
-    config.patience = _number("PYTHON_MPI_PATIENCE")
-    config.thread = _number("PYTHON_MPI_THREAD_LEVEL", -1)
-    config.direct = options.direct or options.strategy == "none"
-    config.report = options.timing is not None
-    magic = MAGIC_NUMBER
-    memcpy(config.rule.magic, <const char *>magic, 4)
-    config.rule.check_hash = ord(check_hash_based_pycs[0])
+    _job = Job(options)
+    return _job
+
+
+def start(Options options):
+    """Initialise MPI and the node stores.  Collective; once per process.
+
+    Source: docs/design.md.
+    """
+    cdef mi_config config
+    cdef mi_error err
+    cdef int rc
+    cdef bytes magic = MAGIC_NUMBER
+    cdef bytes python = _fsencode(sys.executable or "")
+    cdef const char *python_text = python
+    from _imp import check_hash_based_pycs
+
+    cdef Job job = make_job(options)
     mi_error_clear(&err)
-    with nogil:
-        rc = mi_job_start(&job.job, &config, &err)
+    rc = mi_config_make(&config, &options.c, python_text, getenv, &err)
+    memcpy(config.job.rule.magic, <const char *>magic, 4)
+    config.job.rule.check_hash = ord(check_hash_based_pycs[0])
+    if rc == 0:
+        with nogil:
+            rc = mi_job_start(&job.job, &config.job, &err)
+    mi_config_clear(&config)
     check(rc, &err)
     return job
 
 
-def _number(name, default=0):
-    text = posix.environ.get(name.encode(), b"")
-    if not text:
-        return default
-    if not text.isdigit() or int(text) > INT_MAX:
-        raise ValueError(f"{name}={text.decode('utf-8', 'replace')}: "
-                         "not a number")
-    return int(text)
+cdef public object mpiimport_run(mi_job *started, mi_options *options,
+                                 const char *rest, size_t size):
+    """The native launcher's rank, whose job is up, from here to its end.
 
-
-def _library_directory():
-    """Where an active environment keeps its libraries (no file is looked at).
-
-    PyPI's MPI packages install there.
+    options  taken over
+    rest     of what rank 0 has sent to start Python, or NULL (startup.h)
     """
-    head = sys.executable.rpartition("/")[0]
-    if head.endswith("/bin"):
-        return head[:-4] + "/lib"
-    return ""
+    cdef Options own = Options()
+    memcpy(&own.c, options, sizeof(mi_options))
+    memset(options, 0, sizeof(mi_options))
+    own.decode()
+    cdef Job job = make_job(own)
+    job.job = started
+    received = rest[:size] if rest != NULL else None
+    return _module("launch").run_native(job, own, received)
 
 
 # ---- leaf calls for loaders.py ----------------------------------------------

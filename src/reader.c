@@ -361,6 +361,52 @@ static int add_needed(struct mi_reader *reader, size_t object,
     return rc < 0 ? -1 : 0;
 }
 
+/* Is nothing that the object needs in 'directory' of the tree? */
+static int is_idle_in(struct mi_reader *reader, const char *directory,
+                      size_t length, const struct mi_elf *elf)
+{
+    const struct mi_record *list;
+    struct mi_error err;
+    char path[PATH_MAX];
+
+    if (directory[0] != '/' || length >= sizeof(path) ||
+        memchr(directory, '$', length))
+        return 0;
+    memcpy(path, directory, length);
+    path[length] = '\0';
+    if (mi_reader_answer(reader, MI_LIST, path, "", &list, &err) != 1)
+        return 0;
+    if (list->kind != MI_KIND_LIST)
+        return list->kind == MI_KIND_ABSENT && list->code == ENOENT;
+    if (mi_entries_type(list, "glibc-hwcaps"))
+        return 0;
+    for (size_t i = 0; i < elf->needed_count; i++)
+        if (mi_entries_type(list, elf->needed[i]))
+            return 0;
+    return 1;
+}
+
+/* A RUNPATH of absolute directories that have nothing the object needs: every
+ * rank's linker would look there in vain, on the tree, before it comes to the
+ * system's own directories.  The copy does without.
+ */
+static int forget_idle_path(struct mi_reader *reader, struct mi_elf *elf,
+                            void *bytes, struct mi_part *part,
+                            struct mi_error *err)
+{
+    const char *search = elf->runpath;
+    const char *entry;
+    size_t length, at;
+
+    if (!elf->runpath)
+        return 0;
+    while ((entry = mi_elf_path_next(&search, &length)) != NULL)
+        if (!is_idle_in(reader, entry, length, elf))
+            return 0;
+    at = mi_elf_forget_runpath(bytes, elf);
+    return mi_part_write(part, at, (char *)bytes + at, 8, err);
+}
+
 /* The object is in 'part': keep its bytes for the stream, see what it needs,
  * and move it to its place.
  */
@@ -380,7 +426,8 @@ static int settle_object(struct mi_reader *reader, struct closure *closure,
     if (bytes == MAP_FAILED)
         return mi_fail_errno(err, "cannot map the mirror's copy");
     if (mi_elf_parse(bytes, size, &elf, err) != 0 ||
-        add_needed(reader, object, &elf, closure, err) != 0)
+        add_needed(reader, object, &elf, closure, err) != 0 ||
+        forget_idle_path(reader, &elf, bytes, part, err) != 0)
         goto out;
     if (reader->config.stream) {
         if (keep_object(reader, part, mode, bytes, err) != 0)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support import job  # noqa: E402
 
 # Every test that uses 'launch' runs once with each of these.
-LAUNCHERS = ("python-mpi.py",)
+LAUNCHERS = ("python-mpi.py", "python-mpi")
 # Directories in which an MPICH may be that has no libmpi.so.12.
 LIBRARIES = (
     f"/usr/lib/{os.uname().machine}-linux-gnu",

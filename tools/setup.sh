@@ -195,12 +195,26 @@ fit_mpi4py() {
     fail "missing: mpicc (the wheel of mpi4py does not find this MPI)"
 }
 
+# Where the interpreter's own library is, shared or static, and what the static
+# one needs besides.
 write_config() {
     "$venv/bin/python" -I -c "
-import sysconfig
+import os, sysconfig
+get = sysconfig.get_config_var
+
+def library(name, *places):
+    paths = [os.path.join(place or '', name or '') for place in places]
+    return next((path for path in paths if os.path.isfile(path)), '')
+
+shared = get('Py_ENABLE_SHARED') and library(get('INSTSONAME'), get('LIBDIR'))
+static = library(get('LIBRARY'), get('LIBPL'), get('LIBDIR'))
+needs = ' '.join(get(name) or '' for name in ('LIBS', 'SYSLIBS', 'MODLIBS'))
 print('# Written by tools/setup.sh.')
 print('EXT_SUFFIX :=', sysconfig.get_config_var('EXT_SUFFIX'))
-print('PYTHON_INCLUDE :=', sysconfig.get_path('include'))" \
+print('PYTHON_INCLUDE :=', sysconfig.get_path('include'))
+print('PYTHON_SHARED :=', shared or '')
+print('PYTHON_STATIC :=', static)
+print('PYTHON_NEEDS :=', needs)" \
         > $venv/config.mk.new
     mv $venv/config.mk.new $venv/config.mk
 }

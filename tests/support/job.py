@@ -292,6 +292,8 @@ class Runner:
         added["XDG_CACHE_HOME"] = str(job / "cache")
         if launcher == "stock":
             return added
+        if launcher == "python-mpi":
+            added["PYTHON_MPI_PYTHON"] = self.python
         if launcher == "shebang":
             directory = os.path.dirname(self.python)
             path = os.environ.get("PATH", os.defpath)

@@ -1,0 +1,105 @@
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct number {
+    const char *name;
+    int *value;
+};
+
+static int read_number(const struct number *number,
+                       char *(*get)(const char *name), struct mi_error *err)
+{
+    const char *text = get(number->name);
+    char *end;
+    long value;
+
+    if (!text || !text[0])
+        return 0;
+    errno = 0;
+    value = strtol(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || value > INT_MAX)
+        return mi_fail(err, MI_ERRNO, EINVAL, "%s=%.200s: not a number",
+                       number->name, text);
+    *number->value = (int)value;
+    return 0;
+}
+
+static int read_numbers(struct mi_job_config *job,
+                        char *(*get)(const char *name), struct mi_error *err)
+{
+    const struct number numbers[] = {
+        {"PYTHON_MPI_RANKS_PER_NODE", &job->ranks_per_node},
+        {"PYTHON_MPI_READERS", &job->readers},
+        {"PYTHON_MPI_GRACE_MS", &job->grace},
+        {"PYTHON_MPI_PATIENCE", &job->patience},
+        {"PYTHON_MPI_THREAD_LEVEL", &job->thread},
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (read_number(&numbers[i], get, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* 'path' as it is seen from the current directory. */
+static char *absolute(const char *path)
+{
+    char *here, *joined;
+
+    if (path[0] == '/')
+        return strdup(path);
+    here = getcwd(NULL, 0);
+    if (!here || asprintf(&joined, "%s/%s", here, path) < 0)
+        joined = NULL;
+    free(here);
+    return joined;
+}
+
+/* lib/ beside the bin/ that 'python' is in; "" if it is in another place. */
+static char *library_directory(const char *python)
+{
+    const char *name = python ? strrchr(python, '/') : NULL;
+    char *path;
+
+    if (!name || name - python < 4 || memcmp(name - 4, "/bin", 4) != 0)
+        return strdup("");
+    if (asprintf(&path, "%.*s/lib", (int)(name - 4 - python), python) < 0)
+        return NULL;
+    return path;
+}
+
+int mi_config_make(struct mi_config *config, const struct mi_options *options,
+                   const char *python, char *(*get)(const char *name),
+                   struct mi_error *err)
+{
+    struct mi_job_config *job = &config->job;
+
+    memset(config, 0, sizeof(*config));
+    job->thread = -1;
+    job->mpi = options->mpi;
+    job->direct =
+        options->direct || options->strategy == MI_STRATEGY_NONE;
+    job->report = options->timing;
+    config->libdir = library_directory(python);
+    if (options->tmpdir)
+        config->tmpdir = absolute(options->tmpdir);
+    if (!config->libdir || (options->tmpdir && !config->tmpdir))
+        return mi_fail_errno(err, "configuration");
+    job->libdir = config->libdir;
+    job->tmpdir = config->tmpdir;
+    return read_numbers(job, get, err);
+}
+
+void mi_config_clear(struct mi_config *config)
+{
+    free(config->tmpdir);
+    free(config->libdir);
+    memset(config, 0, sizeof(*config));
+}

@@ -1,0 +1,350 @@
+/* bin/python-mpi: the native launcher.
+ *
+ *     mpiexec -n N python-mpi [OPTION...] PROGRAM [ARGUMENT...]
+ *
+ * MPI and the node's store are up before Python exists.  Rank 0 then starts
+ * Python as python3 does; the others start it from what rank 0 has found
+ * (startup.h).  From there on src/launch.py does the same for both launchers.
+ */
+#include <Python.h>
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "config.h"
+#include "environment.h"
+#include "error.h"
+#include "job.h"
+#include "mpimin.h"
+#include "mpiimport.h"
+#include "options.h"
+#include "startup.h"
+#include "target.h"
+
+#define NAME "python-mpi"
+#define USAGE 2 /* exit status, as python3 */
+
+struct native {
+    struct mi_options options;
+    struct mi_environment environment;
+    PyConfig config;
+    struct mi_job *job;
+    struct mi_startup startup;
+};
+
+/* What rank 0 tells before anybody starts Python. */
+struct head {
+    int32_t failed; /* rank 0 has said why */
+    uint32_t seed;
+};
+
+/* ---- messages ----------------------------------------------------------- */
+
+static int is_first(void)
+{
+    struct mpimin_promise promise;
+
+    mpimin_promise_read(&promise, getenv);
+    return promise.rank <= 0; /* -1: no launcher */
+}
+
+static void say(const struct mi_error *err)
+{
+    fprintf(stderr, NAME ": %s\n", err->text);
+}
+
+/* What is the same on all ranks is said by one. */
+static int refuse(const struct mi_error *err, const char *more, int status)
+{
+    if (is_first()) {
+        say(err);
+        fputs(more, stderr);
+    }
+    return status;
+}
+
+static int print_help(void)
+{
+    char *text = mi_options_help(NAME);
+
+    if (!text) {
+        perror(NAME);
+        return 1;
+    }
+    if (is_first())
+        fputs(text, stdout);
+    free(text);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+/* ---- the interpreter's command line ------------------------------------- */
+
+/* As python3's main() would see it. */
+static PyStatus read_words(struct native *native)
+{
+    Py_ssize_t count = 0;
+    PyStatus status;
+    char **argv;
+
+    while (native->options.words[count])
+        count++;
+    argv = calloc((size_t)count + 2, sizeof(*argv));
+    if (!argv)
+        return PyStatus_NoMemory();
+    argv[0] = native->environment.python;
+    memcpy(argv + 1, native->options.words, (size_t)count * sizeof(*argv));
+    status = PyConfig_SetBytesArgv(&native->config, count + 1, argv);
+    free(argv);
+    if (!PyStatus_Exception(status))
+        status = PyConfig_Read(&native->config);
+    return status;
+}
+
+static PyStatus read_config(struct native *native)
+{
+    PyStatus status;
+
+    PyConfig_InitPythonConfig(&native->config);
+    status = read_words(native);
+    if (PyStatus_Exception(status))
+        return status;
+    native->config.site_import = 0; /* launch.py does that in its own way */
+    return PyConfig_SetBytesString(&native->config,
+                                   &native->config.executable,
+                                   native->environment.python);
+}
+
+/* ---- MPI, store, pump --------------------------------------------------- */
+
+static int start_job(struct native *native, struct mi_error *err)
+{
+    static const unsigned char magic[4] = {MI_TARGET_MAGIC};
+    struct mi_config config;
+    int rc = mi_config_make(&config, &native->options,
+                            native->environment.python, getenv, err);
+
+    memcpy(config.job.rule.magic, magic, sizeof(magic));
+    config.job.rule.check_hash =
+        (char)native->config.check_hash_pycs_mode[0];
+    if (rc == 0)
+        rc = mi_job_start(&native->job, &config.job, err);
+    mi_config_clear(&config);
+    return rc;
+}
+
+/* Do the others start from what rank 0 finds? */
+static int is_shared(const struct native *native)
+{
+    return mi_job_size(native->job) > 1 && !native->options.direct &&
+           native->options.strategy != MI_STRATEGY_NONE;
+}
+
+/* A seed that is not 0, which would switch the randomisation off. */
+static int draw_seed(uint32_t *seed, struct mi_error *err)
+{
+    do {
+        if (getrandom(seed, sizeof(*seed), 0) != sizeof(*seed))
+            return mi_fail_errno(err, "getrandom");
+    } while (*seed == 0);
+    return 0;
+}
+
+static int check_environment(const struct native *native, struct mi_error *err)
+{
+    return mi_environment_check(&native->environment, PY_MAJOR_VERSION,
+                                PY_MINOR_VERSION, MI_TARGET_VERSION, err);
+}
+
+/* Rank 0 checks the environment and draws the seed.  Collective; returns 1 if
+ * rank 0 has refused, which it has said.
+ */
+static int share_head(struct native *native, struct mi_error *err)
+{
+    struct head head = {0, 0};
+    struct mi_error why;
+
+    if (mi_job_rank(native->job) == 0 &&
+        (check_environment(native, &why) != 0 ||
+         draw_seed(&head.seed, &why) != 0)) {
+        head.failed = 1;
+        say(&why);
+    }
+    if (mi_job_bcast(native->job, &head, sizeof(head), 0, err) != 0)
+        return -1;
+    if (!native->config.use_hash_seed) {
+        native->config.use_hash_seed = 1;
+        native->config.hash_seed = head.seed;
+    }
+    return head.failed;
+}
+
+/* ---- Python ------------------------------------------------------------- */
+
+/* Tell the others that rank 0 has no Python for them. */
+static void withdraw(struct native *native)
+{
+    uint64_t size = 0;
+    struct mi_error err;
+
+    if (is_shared(native) &&
+        mi_job_bcast(native->job, &size, sizeof(size), 0, &err) != 0)
+        say(&err);
+}
+
+/* Returns 1 if rank 0 has withdrawn. */
+static int receive_startup(struct native *native, struct mi_error *err)
+{
+    uint64_t size;
+    void *bytes;
+
+    if (mi_job_bcast(native->job, &size, sizeof(size), 0, err) != 0)
+        return -1;
+    if (size == 0)
+        return 1;
+    bytes = malloc(size);
+    if (!bytes)
+        return mi_fail_errno(err, "%llu bytes of rank 0's start",
+                             (unsigned long long)size);
+    if (mi_job_bcast(native->job, bytes, size, 0, err) != 0) {
+        free(bytes);
+        return -1;
+    }
+    return mi_startup_take(&native->startup, bytes, size, &native->config,
+                           err);
+}
+
+/* End without Python: with the others, which do the same. */
+static int leave(struct native *native, int status)
+{
+    struct mi_error err;
+
+    if (mi_job_finish(native->job, &err) != 0)
+        say(&err);
+    mi_job_remove(native->job);
+    return status;
+}
+
+/* The interpreter cannot be started: with the others if this is rank 0's, or
+ * else alone.
+ */
+static _Noreturn void give_up(struct native *native, PyStatus status)
+{
+    if (mi_job_rank(native->job) > 0) {
+        fprintf(stderr, NAME ": rank %d: Python cannot be started: %s\n",
+                mi_job_rank(native->job),
+                status.err_msg ? status.err_msg : "unknown error");
+        mi_job_abort(native->job, 1);
+    }
+    withdraw(native);
+    leave(native, 1);
+    Py_ExitStatusException(status);
+}
+
+/* PyErr_Print() ends the process after SystemExit. */
+static int run(struct native *native)
+{
+    PyObject *module = PyImport_ImportModule("mpiimport");
+    PyObject *result = NULL;
+
+    if (module)
+        result = mpiimport_run(native->job, &native->options,
+                               native->startup.rest,
+                               native->startup.rest_size);
+    if (!result)
+        PyErr_Print();
+    Py_XDECREF(module);
+    Py_XDECREF(result);
+    return result ? 0 : 1;
+}
+
+static int end(int status)
+{
+    return Py_FinalizeEx() < 0 ? 120 : status;
+}
+
+/* Start the interpreter.  -1: it cannot be, and *status says why; 1: rank 0
+ * has said why.
+ */
+static int start_python(struct native *native, PyStatus *status,
+                        struct mi_error *err)
+{
+    int rc;
+
+    if (PyImport_AppendInittab("mpiimport", PyInit_mpiimport) != 0) {
+        *status = PyStatus_NoMemory();
+        return 0;
+    }
+    if (mi_job_rank(native->job) == 0 || !is_shared(native)) {
+        *status = Py_InitializeFromConfig(&native->config);
+        return 0;
+    }
+    rc = receive_startup(native, err);
+    if (rc == 0)
+        *status = mi_startup_initialize(&native->startup, &native->config);
+    return rc;
+}
+
+static int launch(struct native *native)
+{
+    struct mi_error err;
+    PyStatus status;
+    int rc = share_head(native, &err);
+
+    if (rc == 0)
+        rc = start_python(native, &status, &err);
+    if (rc > 0)
+        return leave(native, 1);
+    if (rc < 0) {
+        say(&err);
+        mi_job_abort(native->job, 1);
+    }
+    if (PyStatus_Exception(status))
+        give_up(native, status);
+    PyConfig_Clear(&native->config);
+    mi_environment_clear(&native->environment);
+    return end(run(native));
+}
+
+/* ---- main --------------------------------------------------------------- */
+
+/* A message of the interpreter about its options, once. */
+static int exit_by(PyStatus status)
+{
+    if (PyStatus_IsExit(status))
+        return status.exitcode;
+    if (!is_first())
+        return 1;
+    Py_ExitStatusException(status);
+}
+
+int main(int argc, char **argv)
+{
+    static struct native native;
+    struct mi_error err;
+    PyStatus status;
+
+    (void)argc;
+    mi_clock_charge(MI_BOOT, mi_clock_process_start());
+    mi_clock_enter(MI_BOOT);
+    if (mi_options_parse(&native.options, argv + 1, getenv, &err) != 0)
+        return refuse(&err,
+                      "Try '" NAME " --help' for more information.\n", USAGE);
+    if (native.options.program == MI_PROGRAM_HELP)
+        return print_help();
+    if (mi_environment_choose(&native.environment, MI_TARGET_PYTHON, getenv,
+                              &err) != 0)
+        return refuse(&err, "", 1);
+    status = read_config(&native);
+    if (PyStatus_Exception(status))
+        return exit_by(status);
+    if (start_job(&native, &err) != 0) {
+        say(&err);
+        mi_job_abort(native.job, 1);
+    }
+    return launch(&native);
+}
