@@ -46,36 +46,36 @@ def _modules(loaders):
             yield name, spec, marshal.dumps(spec.loader.get_code(name))
 
 
+# Set by name on the other ranks: getpath, which is given the prefixes, has no
+# place for these, or would look at the files.
+NAMES = ("executable", "_base_executable", "_stdlib_dir", "path")
+
+
 def pack(loaders):
     """Return what the other ranks need to start, as bytes.  Rank 0 only.
 
     loaders  importlib's classes of loaders of Python code
     """
     modules = list(_modules(loaders))
-    home = sys.base_prefix  # any: keeps getpath from looking for pyvenv.cfg
     texts = (
-        sys.executable,
-        sys._base_executable,
         sys.prefix,
         sys.base_prefix,
         sys.exec_prefix,
         sys.base_exec_prefix,
-        sys._stdlib_dir,
-        home,
+        sys.prefix,  # home: with any, getpath looks for no pyvenv.cfg
     )
     parts = [_text(text) for text in texts]
-    parts.append(_number(len(sys.path)))
-    parts += [_text(path) for path in sys.path]
     parts.append(_number(len(modules)))
     for name, spec, code in modules:
         package = spec.submodule_search_locations is not None
         parts += [_sized(name.encode() + b"\0"), _number(package)]
         parts.append(_sized(code))
+    values = [getattr(sys, name) for name in NAMES]
     places = [
         (name, spec.origin, spec.submodule_search_locations)
         for name, spec, _ in modules
     ]
-    parts.append(marshal.dumps(places))
+    parts.append(marshal.dumps([values, places]))
     return b"".join(parts)
 
 
@@ -98,12 +98,15 @@ def _restore(module, name, origin, locations, loaders):
 
 
 def restore(rest, loaders):
-    """Make the modules of pack() on rank 0 what they are there.
+    """Make this interpreter what it is on rank 0.
 
     rest     the end of what pack() made, as bytes
     loaders  [(suffix, class of loaders), ...]
     """
-    for name, origin, locations in marshal.loads(rest):
+    values, places = marshal.loads(rest)
+    for name, value in zip(NAMES, values):
+        setattr(sys, name, value)
+    for name, origin, locations in places:
         module = sys.modules.get(name)
         if module is not None:
             _restore(module, name, origin, locations, loaders)

@@ -74,33 +74,13 @@ static int take_fields(struct reader *reader, PyConfig *config)
     wchar_t **const fields[] = {
         &config->prefix,      &config->base_prefix,
         &config->exec_prefix, &config->base_exec_prefix,
-        &config->stdlib_dir,  &config->home,
+        &config->home,
     };
     size_t i;
 
     for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (take_field(reader, config, fields[i]) != 0)
             return -1;
-    return 0;
-}
-
-static int take_paths(struct reader *reader, PyConfig *config)
-{
-    PyStatus status;
-    wchar_t *text;
-    uint32_t count;
-
-    if (take_count(reader, &count) != 0)
-        return -1;
-    config->module_search_paths_set = 1;
-    while (count-- > 0) {
-        if (take_text(reader, &text) != 0 || !text)
-            return -1;
-        status = PyWideStringList_Append(&config->module_search_paths, text);
-        free(text);
-        if (PyStatus_Exception(status))
-            return -1;
-    }
     return 0;
 }
 
@@ -143,11 +123,7 @@ int mi_startup_take(struct mi_startup *startup, void *bytes, size_t size,
 
     memset(startup, 0, sizeof(*startup));
     startup->bytes = bytes;
-    startup->size = size;
-    if (take_text(&reader, &startup->executable) != 0 ||
-        take_text(&reader, &startup->base_executable) != 0 ||
-        take_fields(&reader, config) != 0 ||
-        take_paths(&reader, config) != 0 ||
+    if (take_fields(&reader, config) != 0 ||
         take_modules(&reader, startup) != 0)
         return mi_fail(err, MI_FORMAT, EINVAL,
                        "what rank 0 has sent to start Python cannot be used");
@@ -162,16 +138,6 @@ int mi_startup_take(struct mi_startup *startup, void *bytes, size_t size,
     return 0;
 }
 
-static int set_path(const char *name, const wchar_t *path)
-{
-    PyObject *text =
-        path ? PyUnicode_FromWideChar(path, -1) : Py_NewRef(Py_None);
-    int rc = text ? PySys_SetObject(name, text) : -1;
-
-    Py_XDECREF(text);
-    return rc;
-}
-
 PyStatus mi_startup_initialize(struct mi_startup *startup,
                                const PyConfig *config)
 {
@@ -181,19 +147,12 @@ PyStatus mi_startup_initialize(struct mi_startup *startup,
     PyImport_FrozenModules = startup->frozen;
     status = Py_InitializeFromConfig(config);
     PyImport_FrozenModules = before;
-    if (PyStatus_Exception(status))
-        return status;
-    if (set_path("executable", startup->executable) != 0 ||
-        set_path("_base_executable", startup->base_executable) != 0)
-        return PyStatus_NoMemory();
     return status;
 }
 
 void mi_startup_clear(struct mi_startup *startup)
 {
     free(startup->bytes);
-    free(startup->executable);
-    free(startup->base_executable);
     free(startup->frozen);
     memset(startup, 0, sizeof(*startup));
 }

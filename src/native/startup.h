@@ -8,9 +8,7 @@
  * Made by src/startup.py, as bytes in the machine's own order; "count" and
  * "size" are uint32_t:
  *
- *   8 texts   executable, base_executable, prefix, base_prefix, exec_prefix,
- *             base_exec_prefix, stdlib_dir, home
- *   count     and so many texts: sys.path
+ *   5 texts   prefix, base_prefix, exec_prefix, base_exec_prefix, home
  *   count     and so many modules, each:
  *               size, name (with a NUL)
  *               1 for a package, else 0 (uint32_t)
@@ -29,11 +27,8 @@
 #include "error.h"
 
 struct mi_startup {
-    void *bytes; /* as they came; owned */
-    size_t size;
-    wchar_t *executable; /* owned, as the next two */
-    wchar_t *base_executable;
-    struct _frozen *frozen; /* names and code lie in 'bytes' */
+    void *bytes;            /* as they came; owned */
+    struct _frozen *frozen; /* owned; names and code lie in 'bytes' */
     const char *rest;
     size_t rest_size;
 };
@@ -45,8 +40,8 @@ struct mi_startup {
 int mi_startup_take(struct mi_startup *startup, void *bytes, size_t size,
                     PyConfig *config, struct mi_error *err);
 
-/* Initialise the interpreter with it.  Afterwards sys.executable and
- * sys._base_executable are what they are on rank 0.
+/* Initialise the interpreter with it.  sys.path and some others are not right
+ * before startup.restore() has got 'rest'.
  */
 PyStatus mi_startup_initialize(struct mi_startup *startup,
                                const PyConfig *config);

@@ -14,22 +14,25 @@ static const char *const none[] = {NULL};
  * ----------------------------------------------------------------- */
 
 /* Let the dynamic linker accept the object that fixture_object() has made:
- * aligned for any size of pages, writable, without an executable stack.  The
- * program headers move to the end of the strings.
+ * aligned for any size of pages, writable, without an executable stack, with a
+ * symbol table.  The program headers and the one symbol, which is all zero,
+ * lie at the end of the strings.
  */
 static void make_loadable(const char *path)
 {
     enum { SEGMENTS = 3, PAGE = 65536 };
-    const size_t room = SEGMENTS * sizeof(Elf64_Phdr);
+    const size_t headers = SEGMENTS * sizeof(Elf64_Phdr);
+    const size_t room = headers + sizeof(Elf64_Sym);
     struct fixture_image *image;
     Elf64_Phdr segment[SEGMENTS];
+    Elf64_Dyn *entry;
     size_t size;
 
     image = check_read(path, &size);
     check_need(size == sizeof(*image), path);
-    for (size_t i = sizeof(image->strings) - room; i < sizeof(image->strings);
-         i++)
-        check_need(image->strings[i] == '\0', "room for program headers");
+    for (size_t i = 1; i <= room; i++)
+        check_need(image->strings[sizeof(image->strings) - i] == '\0',
+                   "room at the end of the strings");
     memcpy(segment, image->segment, sizeof(image->segment));
     segment[0].p_flags = PF_R | PF_W;
     segment[0].p_align = PAGE;
@@ -37,9 +40,13 @@ static void make_loadable(const char *path)
     segment[1].p_align = 8;
     segment[2] = (Elf64_Phdr){
         .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W, .p_align = 16};
-    image->header.e_phoff = sizeof(*image) - room;
+    image->header.e_phoff = size - headers;
     image->header.e_phnum = SEGMENTS;
-    memcpy((char *)image + image->header.e_phoff, segment, room);
+    memcpy((char *)image + size - headers, segment, headers);
+    for (entry = image->dynamic; entry->d_tag != DT_NULL; entry++)
+        continue;
+    entry->d_tag = DT_SYMTAB;
+    entry->d_un.d_ptr = size - room;
     check_write(path, image, size);
     free(image);
 }
