@@ -84,8 +84,7 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     memset(config, 0, sizeof(*config));
     job->thread = -1;
     job->mpi = options->mpi;
-    job->direct =
-        options->direct || options->strategy == MI_STRATEGY_NONE;
+    job->direct = options->direct || options->strategy == MI_STRATEGY_NONE;
     job->report = options->timing;
     config->libdir = library_directory(python);
     if (options->tmpdir)

@@ -129,6 +129,7 @@ cdef extern from "job.h" nogil:
     int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
                         const char *extra, mi_error *err)
     int mi_job_mirrored(const mi_job *job, const mi_record *record, char *path)
+    void mi_job_open_before(mi_job *job, const mi_record *record)
     int mi_job_compile(mi_job *job, char *path)
     void mi_job_avoid(mi_job *job, unsigned operations)
     int mi_job_barrier(mi_job *job, mi_error *err)

@@ -22,8 +22,7 @@ enum {
     TAG_STRSZ = 10,
     TAG_SONAME = 14,
     TAG_RPATH = 15,
-    TAG_RUNPATH = 29,
-    TAG_UNKNOWN = 0x6000cafe /* of the range for systems: means nothing */
+    TAG_RUNPATH = 29
 };
 
 struct header {
@@ -102,7 +101,6 @@ struct dynamic {
     struct value soname;
     struct value rpath;
     struct value runpath;
-    size_t runpath_entry; /* its number */
 };
 
 /* The string table; a string that starts below 'end' is terminated. */
@@ -273,7 +271,6 @@ static void take_entry(struct dynamic *dynamic, const struct entry *entry)
         break;
     case TAG_RUNPATH:
         dynamic->runpath = value;
-        dynamic->runpath_entry = dynamic->count;
         break;
     default:
         break;
@@ -414,8 +411,6 @@ static int get_strings(const struct object *object,
     if (get_path(object, &strings, &dynamic->runpath, "RUNPATH", &elf->runpath,
                  &elf->runpath_offset, &elf->runpath_length, err) < 0)
         return -1;
-    elf->runpath_entry =
-        dynamic->offset + dynamic->runpath_entry * sizeof(struct entry);
     return get_needed(object, dynamic, &strings, elf, err);
 }
 
@@ -452,14 +447,6 @@ void mi_elf_clear(struct mi_elf *elf)
     free(elf->needed);
     memset(elf, 0, sizeof(*elf));
     errno = saved;
-}
-
-size_t mi_elf_forget_runpath(void *image, const struct mi_elf *elf)
-{
-    const int64_t tag = TAG_UNKNOWN;
-
-    memcpy((char *)image + elf->runpath_entry, &tag, sizeof(tag));
-    return elf->runpath_entry;
 }
 
 const char *mi_elf_search(const struct mi_elf *elf)

@@ -33,7 +33,6 @@ struct mi_elf {
     size_t rpath_length;
     size_t runpath_offset;
     size_t runpath_length;
-    size_t runpath_entry; /* of DT_RUNPATH's entry in the dynamic section */
 };
 
 /* Parse the 'size' bytes at 'image' (of any alignment) into 'elf', whose old
@@ -58,12 +57,6 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
  * struct that is all zero, a second call.  Keeps errno.
  */
 void mi_elf_clear(struct mi_elf *elf);
-
-/* Change the DT_RUNPATH entry in 'image', which was parsed into 'elf' and has
- * a RUNPATH, into one that dynamic linkers pass over.  Returns the offset in
- * the image of the 8 bytes that this has changed; 'elf' stays as it is.
- */
-size_t mi_elf_forget_runpath(void *image, const struct mi_elf *elf);
 
 /* The search path in force: RUNPATH, otherwise RPATH, which ld.so(8) ignores
  * when there is a RUNPATH (even an empty one).  NULL if there is neither.

@@ -29,8 +29,7 @@ int mi_environment_choose(struct mi_environment *environment,
  * 'err', which names both versions and the way out.
  */
 int mi_environment_check(const struct mi_environment *environment, int major,
-                         int minor, const char *version,
-                         struct mi_error *err);
+                         int minor, const char *version, struct mi_error *err);
 
 /* Repeating it does no harm. */
 void mi_environment_clear(struct mi_environment *environment);

@@ -47,13 +47,32 @@ const void *mi_record_payload(const struct mi_record *record)
     return mi_record_key(record) + key_room(record->key_size);
 }
 
+/* The strings of a MIRROR record's payload, if it is sound. */
+static const char *mirror_texts(const struct mi_record *record)
+{
+    const char *texts = mi_record_payload(record);
+
+    return record->size > 0 && texts[record->size - 1] == '\0' ? texts : NULL;
+}
+
 const char *mi_record_place(const struct mi_record *record)
 {
-    const char *place = mi_record_payload(record);
+    const char *place = mirror_texts(record);
 
-    return record->size > 0 && place[record->size - 1] == '\0'
-               ? place
-               : mi_record_key(record);
+    return place && place[0] ? place : mi_record_key(record);
+}
+
+const char *mi_record_before(const struct mi_record *record,
+                             const char *previous)
+{
+    const char *texts = mirror_texts(record);
+    const char *next;
+
+    if (!texts)
+        return NULL;
+    next = previous ? previous : texts;
+    next += strlen(next) + 1;
+    return next < texts + record->size ? next : NULL;
 }
 
 static uint64_t record_sum(const struct mi_record *record)

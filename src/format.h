@@ -18,7 +18,8 @@
  *   payload: LIST    struct mi_entries, sorted names of the directory
  *            FILE    the bytes of the file, or of the bytecode file
  *            ABSENT  (of a damaged object) one line that says why
- *            MIRROR  its place, terminated, if that is not the path
+ *            MIRROR  its place ("" if that is the path), and what has to be
+ *                    open before it, terminated each; none if all is empty
  *            STAT    of MI_REAL: the real path, terminated
  *            others  none
  *
@@ -156,9 +157,15 @@ uint64_t mi_record_total(uint32_t key_size, uint64_t size);
 const char *mi_record_key(const struct mi_record *record);
 const void *mi_record_payload(const struct mi_record *record);
 /* MIRROR: the path that the mirror repeats for the object: the record's own,
- * or the payload where that differs.
+ * or the payload's first string where that differs.
  */
 const char *mi_record_place(const struct mi_record *record);
+/* MIRROR: what has to be open before the object, one after the other: the
+ * path of another object of the tree (with a '/'), or the name of a library of
+ * the system.  'previous' is NULL at first; NULL at the end.
+ */
+const char *mi_record_before(const struct mi_record *record,
+                             const char *previous);
 /* Fill in magic, hash and check of a record whose other fields are set. */
 void mi_record_seal(struct mi_record *record, const char *key);
 /* Is there one whole sound record in the 'room' bytes at 'record'? */

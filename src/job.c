@@ -12,6 +12,7 @@
 #include "mailbox.h"
 #include "mirror.h"
 #include "node.h"
+#include "preload.h"
 #include "pump.h"
 #include "reader.h"
 #include "store.h"
@@ -36,6 +37,7 @@ struct mi_job {
     mpimin_comm comm;
     struct mi_node node;
     struct mi_mirror *mirror;
+    struct mi_preload *preload;
     struct mi_reader *reader; /* NULL: not a source */
     struct mi_pump *pump;
     atomic_int finished;
@@ -261,7 +263,8 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
                        "-T %s: the directory must be an absolute path",
                        tmpdir);
     job->tmpdir = strdup(tmpdir);
-    if (!job->tmpdir)
+    job->preload = mi_preload_create();
+    if (!job->tmpdir || !job->preload)
         return mi_fail_errno(err, "job");
     pthread_atfork(NULL, NULL, after_fork);
     if (start_mpi(job, config, &level, err) != 0 ||
@@ -470,6 +473,22 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
     memcpy(path, root, used);
     return mi_path_normal(mi_record_place(record), path + used,
                           PATH_MAX - used) == 0;
+}
+
+void mi_job_open_before(struct mi_job *job, const struct mi_record *record)
+{
+    const struct mi_record *needed;
+    const char *name = NULL;
+
+    while ((name = mi_record_before(record, name)) != NULL) {
+        if (!mi_preload_first(job->preload, name))
+            continue;
+        if (name[0] != '/')
+            mi_preload_open(name);
+        else if ((needed = mi_job_find(job, MI_MIRROR, name)) &&
+                 needed->kind == MI_KIND_MIRROR)
+            mi_job_open_before(job, needed);
+    }
 }
 
 int mi_job_compile(struct mi_job *job, char *path)

@@ -96,6 +96,12 @@ int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
 /* Where the mirror has the object of that record, in 'path' (PATH_MAX). */
 int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
                     char *path);
+/* Before the object of that record is opened: open the system's libraries that
+ * it and what it needs would make the linker look for on the tree
+ * (mi_record_before()).  Each once per process; what cannot be opened is left
+ * to the linker.
+ */
+void mi_job_open_before(struct mi_job *job, const struct mi_record *record);
 /* As mi_reader_compile(); 0 also where this rank is no source. */
 int mi_job_compile(struct mi_job *job, char *path);
 /* Count operations that stock Python would have made. */

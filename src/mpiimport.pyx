@@ -639,6 +639,8 @@ def mirrored(path):
         job.say()
         return None
     avoid(job, 1)
+    with nogil:
+        mi_job_open_before(job.job, record)
     return _fsdecode(place)
 
 

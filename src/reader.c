@@ -218,7 +218,8 @@ struct closure {
         char *place;           /* where the mirror puts it: without ".." */
         char *inherited;       /* "DIR:DIR...": RPATHs of those that need it */
         struct mi_entry entry; /* to be published; its key is 'path' */
-        char *text;            /* its payload: why the object is damaged */
+        char *text;            /* the payload of 'entry' */
+        size_t text_size;
     } * list;
     size_t count, room;
 };
@@ -282,17 +283,16 @@ static void directory_of(const char *path, char *directory)
 }
 
 /* Is 'name' in the directory of 'length' bytes, on the tree?  Then it belongs
- * to the closure: 1, 0 or -1.
+ * to the closure, and 'path' (PATH_MAX) is where it is: 1, 0 or -1.
  */
 static int add_from(struct mi_reader *reader, const char *directory,
                     size_t length, const char *name, const char *inherited,
-                    struct closure *closure, struct mi_error *err)
+                    char *path, struct closure *closure, struct mi_error *err)
 {
     const struct mi_record *list;
-    char path[PATH_MAX];
     int rc;
 
-    if (length + strlen(name) + 2 > sizeof(path))
+    if (length + strlen(name) + 2 > PATH_MAX)
         return 0;
     memcpy(path, directory, length);
     path[length] = '\0';
@@ -329,6 +329,66 @@ static char *expand(const char *search, const char *path, const char *more)
     return fclose(out) == 0 ? all : NULL;
 }
 
+/* Is 'name' certainly in none of the directories of a search path, of which
+ * those relative to the object have been looked through, and is there one
+ * that the linker would look at in vain?
+ */
+static int is_sought_in_vain(struct mi_reader *reader, const char *search,
+                             const char *name)
+{
+    const struct mi_record *list;
+    struct mi_error err;
+    const char *entry;
+    size_t length;
+    char path[PATH_MAX];
+    int absolute = 0;
+
+    while ((entry = mi_elf_path_next(&search, &length)) != NULL) {
+        if (mi_elf_origin(entry, length, "/", path, sizeof(path)) == 1)
+            continue;
+        if (entry[0] != '/' || length >= sizeof(path) ||
+            memchr(entry, '$', length))
+            return 0;
+        memcpy(path, entry, length);
+        path[length] = '\0';
+        if (mi_reader_answer(reader, MI_LIST, path, "", &list, &err) != 1)
+            return 0;
+        if (list->kind == MI_KIND_LIST
+                ? mi_entries_type(list, name) ||
+                      mi_entries_type(list, "glibc-hwcaps")
+                : list->code != ENOENT)
+            return 0;
+        absolute = 1;
+    }
+    return absolute;
+}
+
+/* Add a library that object needs, from one of the directories 'dirs', and
+ * note in 'before' what has to be open before the object: that library, or a
+ * name that is the system's to find.  Without that, each rank's linker would
+ * look for it in the object's absolute directories, on the tree.
+ */
+static int add_library(struct mi_reader *reader, const char *dirs,
+                       const char *name, const char *handed,
+                       const char *search, struct closure *closure,
+                       FILE *before, struct mi_error *err)
+{
+    const char *entry;
+    char path[PATH_MAX];
+    size_t length;
+    int rc = 0;
+
+    if (strchr(name, '/'))
+        return 0;
+    while (rc == 0 && (entry = mi_elf_path_next(&dirs, &length)) != NULL)
+        rc = add_from(reader, entry, length, name, handed, path, closure, err);
+    if (rc > 0)
+        fprintf(before, "%s%c", path, '\0');
+    else if (rc == 0 && is_sought_in_vain(reader, search, name))
+        fprintf(before, "%s%c", name, '\0');
+    return rc < 0 ? -1 : 0;
+}
+
 /* Add what object number i needs from directories relative to its own, or to
  * those that need it: a RUNPATH holds for the object alone, an RPATH also for
  * what it needs, and is ignored beside a RUNPATH (ld.so(8)).  What is not
@@ -336,75 +396,46 @@ static char *expand(const char *search, const char *path, const char *more)
  */
 static int add_needed(struct mi_reader *reader, size_t object,
                       const struct mi_elf *elf, struct closure *closure,
-                      struct mi_error *err)
+                      FILE *before, struct mi_error *err)
 {
     const char *path = closure->list[object].place;
     const char *inherited = closure->list[object].inherited;
     char *dirs =
         expand(mi_elf_search(elf), path, elf->runpath ? "" : inherited);
     char *handed = expand(elf->runpath ? NULL : elf->rpath, path, inherited);
-    const char *cursor, *entry;
-    size_t length;
     int rc = dirs && handed ? 0 : mi_fail_errno(err, "mirror");
 
-    for (size_t i = 0; rc >= 0 && i < elf->needed_count; i++) {
-        if (strchr(elf->needed[i], '/'))
-            continue;
-        cursor = dirs;
-        rc = 0;
-        while (rc == 0 && (entry = mi_elf_path_next(&cursor, &length)) != NULL)
-            rc = add_from(reader, entry, length, elf->needed[i], handed,
-                          closure, err);
-    }
+    for (size_t i = 0; rc == 0 && i < elf->needed_count; i++)
+        rc = add_library(reader, dirs, elf->needed[i], handed,
+                         mi_elf_search(elf), closure, before, err);
     free(dirs);
     free(handed);
-    return rc < 0 ? -1 : 0;
+    return rc;
 }
 
-/* Is nothing that the object needs in 'directory' of the tree? */
-static int is_idle_in(struct mi_reader *reader, const char *directory,
-                      size_t length, const struct mi_elf *elf)
-{
-    const struct mi_record *list;
-    struct mi_error err;
-    char path[PATH_MAX];
-
-    if (directory[0] != '/' || length >= sizeof(path) ||
-        memchr(directory, '$', length))
-        return 0;
-    memcpy(path, directory, length);
-    path[length] = '\0';
-    if (mi_reader_answer(reader, MI_LIST, path, "", &list, &err) != 1)
-        return 0;
-    if (list->kind != MI_KIND_LIST)
-        return list->kind == MI_KIND_ABSENT && list->code == ENOENT;
-    if (mi_entries_type(list, "glibc-hwcaps"))
-        return 0;
-    for (size_t i = 0; i < elf->needed_count; i++)
-        if (mi_entries_type(list, elf->needed[i]))
-            return 0;
-    return 1;
-}
-
-/* A RUNPATH of absolute directories that have nothing the object needs: every
- * rank's linker would look there in vain, on the tree, before it comes to the
- * system's own directories.  The copy does without.
+/* add_needed(), with the payload of the object's record (mi_record_place(),
+ * mi_record_before()) as its product.
  */
-static int forget_idle_path(struct mi_reader *reader, struct mi_elf *elf,
-                            void *bytes, struct mi_part *part,
-                            struct mi_error *err)
+static int describe_object(struct mi_reader *reader, size_t object,
+                           const struct mi_elf *elf, struct closure *closure,
+                           struct mi_error *err)
 {
-    const char *search = elf->runpath;
-    const char *entry;
-    size_t length, at;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    int rc;
 
-    if (!elf->runpath)
-        return 0;
-    while ((entry = mi_elf_path_next(&search, &length)) != NULL)
-        if (!is_idle_in(reader, entry, length, elf))
-            return 0;
-    at = mi_elf_forget_runpath(bytes, elf);
-    return mi_part_write(part, at, (char *)bytes + at, 8, err);
+    if (!out)
+        return mi_fail_errno(err, "mirror");
+    if (strcmp(closure->list[object].path, closure->list[object].place) != 0)
+        fputs(closure->list[object].place, out);
+    fputc('\0', out);
+    rc = add_needed(reader, object, elf, closure, out, err);
+    if (fclose(out) != 0 && rc == 0)
+        rc = mi_fail_errno(err, "mirror");
+    closure->list[object].text = text; /* the list may have moved */
+    closure->list[object].text_size = size > 1 ? size : 0;
+    return rc;
 }
 
 /* The object is in 'part': keep its bytes for the stream, see what it needs,
@@ -426,8 +457,7 @@ static int settle_object(struct mi_reader *reader, struct closure *closure,
     if (bytes == MAP_FAILED)
         return mi_fail_errno(err, "cannot map the mirror's copy");
     if (mi_elf_parse(bytes, size, &elf, err) != 0 ||
-        add_needed(reader, object, &elf, closure, err) != 0 ||
-        forget_idle_path(reader, &elf, bytes, part, err) != 0)
+        describe_object(reader, object, &elf, closure, err) != 0)
         goto out;
     if (reader->config.stream) {
         if (keep_object(reader, part, mode, bytes, err) != 0)
@@ -482,6 +512,7 @@ static void say_refused(struct mi_reader *reader, const char *path,
 static void say_damaged(struct needed *needed, struct mi_entry *entry,
                         const struct mi_error *why)
 {
+    free(needed->text);
     needed->text = strdup(why->text);
     if (!needed->text)
         return;
@@ -519,16 +550,13 @@ static void mirror_object(struct mi_reader *reader, struct closure *closure,
         entry.file_size = (uint64_t)status.st_size;
         entry.mode = (uint32_t)status.st_mode;
         entry.kind = MI_KIND_MIRROR;
-        if (strcmp(path, closure->list[i].place) != 0) {
-            entry.payload = closure->list[i].place;
-            entry.size = strlen(closure->list[i].place) + 1;
-        }
         if (fill_object(reader, closure, i, file, &status, entry.object,
-                        &why) != 0) {
+                        &why) == 0) {
+            entry.payload = closure->list[i].text;
+            entry.size = closure->list[i].text_size;
+        } else {
             entry.kind = MI_KIND_ABSENT;
             entry.code = MI_MIRROR_REFUSED;
-            entry.payload = NULL;
-            entry.size = 0;
             if (why.domain == MI_FORMAT)
                 say_damaged(&closure->list[i], &entry, &why);
             else

@@ -20,8 +20,8 @@
 #include "environment.h"
 #include "error.h"
 #include "job.h"
-#include "mpimin.h"
 #include "mpiimport.h"
+#include "mpimin.h"
 #include "options.h"
 #include "startup.h"
 #include "target.h"
@@ -114,8 +114,7 @@ static PyStatus read_config(struct native *native)
     if (PyStatus_Exception(status))
         return status;
     native->config.site_import = 0; /* launch.py does that in its own way */
-    return PyConfig_SetBytesString(&native->config,
-                                   &native->config.executable,
+    return PyConfig_SetBytesString(&native->config, &native->config.executable,
                                    native->environment.python);
 }
 
@@ -129,8 +128,7 @@ static int start_job(struct native *native, struct mi_error *err)
                             native->environment.python, getenv, err);
 
     memcpy(config.job.rule.magic, magic, sizeof(magic));
-    config.job.rule.check_hash =
-        (char)native->config.check_hash_pycs_mode[0];
+    config.job.rule.check_hash = (char)native->config.check_hash_pycs_mode[0];
     if (rc == 0)
         rc = mi_job_start(&native->job, &config.job, err);
     mi_config_clear(&config);
@@ -252,9 +250,9 @@ static int run(struct native *native)
     PyObject *result = NULL;
 
     if (module)
-        result = mpiimport_run(native->job, &native->options,
-                               native->startup.rest,
-                               native->startup.rest_size);
+        result =
+            mpiimport_run(native->job, &native->options, native->startup.rest,
+                          native->startup.rest_size);
     if (!result)
         PyErr_Print();
     Py_XDECREF(module);
@@ -332,8 +330,8 @@ int main(int argc, char **argv)
     mi_clock_charge(MI_BOOT, mi_clock_process_start());
     mi_clock_enter(MI_BOOT);
     if (mi_options_parse(&native.options, argv + 1, getenv, &err) != 0)
-        return refuse(&err,
-                      "Try '" NAME " --help' for more information.\n", USAGE);
+        return refuse(&err, "Try '" NAME " --help' for more information.\n",
+                      USAGE);
     if (native.options.program == MI_PROGRAM_HELP)
         return print_help();
     if (mi_environment_choose(&native.environment, MI_TARGET_PYTHON, getenv,

@@ -56,8 +56,7 @@ static int take_text(struct reader *reader, wchar_t **text)
 }
 
 /* Copy a text into a field of 'config'. */
-static int take_field(struct reader *reader, PyConfig *config,
-                      wchar_t **field)
+static int take_field(struct reader *reader, PyConfig *config, wchar_t **field)
 {
     PyStatus status;
     wchar_t *text;
@@ -72,9 +71,8 @@ static int take_field(struct reader *reader, PyConfig *config,
 static int take_fields(struct reader *reader, PyConfig *config)
 {
     wchar_t **const fields[] = {
-        &config->prefix,      &config->base_prefix,
-        &config->exec_prefix, &config->base_exec_prefix,
-        &config->home,
+        &config->prefix,           &config->base_prefix, &config->exec_prefix,
+        &config->base_exec_prefix, &config->home,
     };
     size_t i;
 
@@ -129,8 +127,7 @@ int mi_startup_take(struct mi_startup *startup, void *bytes, size_t size,
                        "what rank 0 has sent to start Python cannot be used");
     status = PyConfig_SetString(config, &config->executable, NOWHERE);
     if (!PyStatus_Exception(status))
-        status =
-            PyConfig_SetString(config, &config->base_executable, NOWHERE);
+        status = PyConfig_SetString(config, &config->base_executable, NOWHERE);
     if (PyStatus_Exception(status))
         return mi_fail(err, MI_ERRNO, ENOMEM, "%s", status.err_msg);
     startup->rest = reader.at;
