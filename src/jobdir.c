@@ -61,90 +61,14 @@ static void remove_tree(int dir, int top, const char *name)
     unlinkat(top, name, AT_REMOVEDIR);
 }
 
-/* ---- creating ----------------------------------------------------------- */
-
-static int take_lock(struct mi_jobdir *jobdir, struct mi_error *err)
-{
-    jobdir->lock =
-        openat(jobdir->dir, NEW_LOCK,
-               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    /* It gets its name when it is locked: nobody finds it free before. */
-    if (jobdir->lock < 0 || flock(jobdir->lock, LOCK_EX | LOCK_NB) != 0 ||
-        renameat(jobdir->dir, NEW_LOCK, jobdir->dir, LOCK) != 0)
-        return mi_fail_errno(err, "cannot lock %s/" LOCK, jobdir->path);
-    return 0;
-}
-
-/* Make and open a directory whose name is free. */
-static int make(struct mi_jobdir *jobdir, const char *top,
-                struct mi_error *err)
-{
-    uint64_t token;
-    int n;
-
-    for (int i = 0; i < ATTEMPTS; i++) {
-        if (getrandom(&token, sizeof(token), 0) != (ssize_t)sizeof(token))
-            return mi_fail_errno(err, "getrandom");
-        n = snprintf(jobdir->path, sizeof(jobdir->path),
-                     "%s/" MI_JOBDIR_PREFIX "%u-%016" PRIx64, top,
-                     (unsigned)geteuid(), token);
-        if (n < 0 || (size_t)n >= sizeof(jobdir->path))
-            return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
-        if (mkdir(jobdir->path, 0700) != 0) {
-            if (errno == EEXIST)
-                continue;
-            return mi_fail_errno(err, "cannot make a directory in %s", top);
-        }
-        jobdir->dir = open(jobdir->path,
-                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (jobdir->dir >= 0)
-            return 0;
-        mi_fail_errno(err, "cannot open %s", jobdir->path);
-        rmdir(jobdir->path);
-        return -1;
-    }
-    return mi_fail(err, MI_ERRNO, EEXIST, "no free name in %s", top);
-}
-
-int mi_jobdir_create(struct mi_jobdir *jobdir, const char *top,
-                     struct mi_error *err)
-{
-    struct mi_jobdir made = MI_JOBDIR_NONE;
-
-    made.owner = (int)getpid();
-    if (make(&made, top, err) != 0)
-        return -1;
-    if (take_lock(&made, err) != 0) {
-        mi_jobdir_clear(&made);
-        return -1;
-    }
-    *jobdir = made;
-    return 0;
-}
-
-void mi_jobdir_clear(struct mi_jobdir *jobdir)
-{
-    int saved = errno;
-
-    if (jobdir->dir >= 0 && jobdir->owner == (int)getpid())
-        remove_tree(jobdir->dir, AT_FDCWD, jobdir->path);
-    if (jobdir->dir >= 0)
-        close(jobdir->dir);
-    if (jobdir->lock >= 0)
-        close(jobdir->lock);
-    if (jobdir->guard >= 0)
-        close(jobdir->guard);
-    *jobdir = (struct mi_jobdir)MI_JOBDIR_NONE;
-    errno = saved;
-}
-
 /* ---- the guard ---------------------------------------------------------- */
 
 /* The shell puts itself into the background, so that it is no child of the
- * application, waits for the end of its input and removes the directory.
+ * application, waits for the end of its input and removes the directory.  A
+ * line of input sends it away.
  */
 static const char script[] =
-    "cd / && { { read -r x; exec rm -rf -- \"$1\"; } <&3 3<&- & }";
+    "cd / && { { read -r x || exec rm -rf -- \"$1\"; } <&3 3<&- & }";
 
 static int spawn(int input, const char *path, struct mi_error *err)
 {
@@ -203,6 +127,120 @@ int mi_jobdir_guard(struct mi_jobdir *jobdir, struct mi_error *err)
     else
         jobdir->guard = ends[1];
     return rc;
+}
+
+/* ---- creating ----------------------------------------------------------- */
+
+static int take_lock(struct mi_jobdir *jobdir, struct mi_error *err)
+{
+    jobdir->lock =
+        openat(jobdir->dir, NEW_LOCK,
+               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    /* It gets its name when it is locked: nobody finds it free before. */
+    if (jobdir->lock < 0 || flock(jobdir->lock, LOCK_EX | LOCK_NB) != 0 ||
+        renameat(jobdir->dir, NEW_LOCK, jobdir->dir, LOCK) != 0)
+        return mi_fail_errno(err, "cannot lock %s/" LOCK, jobdir->path);
+    return 0;
+}
+
+/* The directory is not ours. */
+static void dismiss_guard(struct mi_jobdir *jobdir)
+{
+    if (jobdir->guard < 0)
+        return;
+    while (write(jobdir->guard, "\n", 1) < 0 && errno == EINTR)
+        continue;
+    close(jobdir->guard);
+    jobdir->guard = -1;
+}
+
+static int choose_name(struct mi_jobdir *jobdir, const char *top,
+                       struct mi_error *err)
+{
+    uint64_t token;
+    int n;
+
+    if (getrandom(&token, sizeof(token), 0) != (ssize_t)sizeof(token))
+        return mi_fail_errno(err, "getrandom");
+    n = snprintf(jobdir->path, sizeof(jobdir->path),
+                 "%s/" MI_JOBDIR_PREFIX "%u-%016" PRIx64, top,
+                 (unsigned)geteuid(), token);
+    if (n < 0 || (size_t)n >= sizeof(jobdir->path))
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
+    return 0;
+}
+
+/* Make and open a directory whose name is free. */
+static int make(struct mi_jobdir *jobdir, const char *top, int guarded,
+                struct mi_error *err)
+{
+    for (int i = 0; i < ATTEMPTS; i++) {
+        if (choose_name(jobdir, top, err) != 0 ||
+            (guarded && mi_jobdir_guard(jobdir, err) != 0))
+            return -1;
+        if (mkdir(jobdir->path, 0700) != 0) {
+            int taken = errno == EEXIST;
+
+            mi_fail_errno(err, "cannot make a directory in %s", top);
+            dismiss_guard(jobdir);
+            if (taken)
+                continue;
+            return -1;
+        }
+        jobdir->dir = open(jobdir->path,
+                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (jobdir->dir >= 0)
+            return 0;
+        mi_fail_errno(err, "cannot open %s", jobdir->path);
+        rmdir(jobdir->path);
+        dismiss_guard(jobdir);
+        return -1;
+    }
+    return mi_fail(err, MI_ERRNO, EEXIST, "no free name in %s", top);
+}
+
+static int create(struct mi_jobdir *jobdir, const char *top, int guarded,
+                  struct mi_error *err)
+{
+    struct mi_jobdir made = MI_JOBDIR_NONE;
+
+    made.owner = (int)getpid();
+    if (make(&made, top, guarded, err) != 0)
+        return -1;
+    if (take_lock(&made, err) != 0) {
+        mi_jobdir_clear(&made);
+        return -1;
+    }
+    *jobdir = made;
+    return 0;
+}
+
+int mi_jobdir_create(struct mi_jobdir *jobdir, const char *top,
+                     struct mi_error *err)
+{
+    return create(jobdir, top, 0, err);
+}
+
+int mi_jobdir_create_guarded(struct mi_jobdir *jobdir, const char *top,
+                             struct mi_error *err)
+{
+    return create(jobdir, top, 1, err);
+}
+
+void mi_jobdir_clear(struct mi_jobdir *jobdir)
+{
+    int saved = errno;
+
+    if (jobdir->dir >= 0 && jobdir->owner == (int)getpid())
+        remove_tree(jobdir->dir, AT_FDCWD, jobdir->path);
+    if (jobdir->dir >= 0)
+        close(jobdir->dir);
+    if (jobdir->lock >= 0)
+        close(jobdir->lock);
+    if (jobdir->guard >= 0)
+        close(jobdir->guard);
+    *jobdir = (struct mi_jobdir)MI_JOBDIR_NONE;
+    errno = saved;
 }
 
 /* ---- what others left --------------------------------------------------- */

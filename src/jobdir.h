@@ -36,6 +36,12 @@ struct mi_jobdir {
 int mi_jobdir_create(struct mi_jobdir *jobdir, const char *top,
                      struct mi_error *err);
 
+/* The same, and guarded from before its beginning: there is no time at which a
+ * killed process would leave it.
+ */
+int mi_jobdir_create_guarded(struct mi_jobdir *jobdir, const char *top,
+                             struct mi_error *err);
+
 /* Have it removed if this process dies without doing so. */
 int mi_jobdir_guard(struct mi_jobdir *jobdir, struct mi_error *err);
 

@@ -81,7 +81,7 @@ static int start(struct mi_mirror *mirror, struct mi_error *err)
     if (mirror->jobdir.dir >= 0)
         return 0;
     mi_jobdir_sweep(mirror->top);
-    if (mi_jobdir_create(&made, mirror->top, err) != 0)
+    if (mi_jobdir_create_guarded(&made, mirror->top, err) != 0)
         return -1;
     if (strlen(made.path) + sizeof("/" TREE) > sizeof(mirror->root)) {
         mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", made.path);
@@ -91,8 +91,6 @@ static int start(struct mi_mirror *mirror, struct mi_error *err)
         mi_fail_errno(err, "cannot make %s/" TREE, made.path);
         goto out;
     }
-    if (mi_jobdir_guard(&made, err) != 0)
-        goto out;
     mirror->jobdir = made;
     strcpy(mirror->root, made.path);
     strcat(mirror->root, "/" TREE);

@@ -42,7 +42,9 @@ def _modules(loaders):
     """Yield (name, spec, code) of what was imported from files so far."""
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
-        if isinstance(getattr(spec, "loader", None), loaders):
+        if getattr(spec, "name", None) != name:
+            continue  # os.path, which is posixpath
+        if isinstance(spec.loader, loaders):
             yield name, spec, marshal.dumps(spec.loader.get_code(name))
 
 
@@ -85,6 +87,7 @@ def _restore(module, name, origin, locations, loaders):
     spec = ModuleSpec(name, loader, origin=origin)
     spec._set_fileattr = True
     spec.submodule_search_locations = locations
+    spec._initializing = False
     names = module.__dict__
     names.pop("__origname__", None)
     names.update(

@@ -33,6 +33,8 @@ struct native {
     struct mi_options options;
     struct mi_environment environment;
     PyConfig config;
+    int seeded;      /* by the user's PYTHONHASHSEED */
+    char check_hash; /* of --check-hash-based-pycs: a, d or n */
     struct mi_job *job;
     struct mi_startup startup;
 };
@@ -85,7 +87,7 @@ static int print_help(void)
 /* ---- the interpreter's command line ------------------------------------- */
 
 /* As python3's main() would see it. */
-static PyStatus read_words(struct native *native)
+static PyStatus set_words(PyConfig *config, const struct native *native)
 {
     Py_ssize_t count = 0;
     PyStatus status;
@@ -98,23 +100,36 @@ static PyStatus read_words(struct native *native)
         return PyStatus_NoMemory();
     argv[0] = native->environment.python;
     memcpy(argv + 1, native->options.words, (size_t)count * sizeof(*argv));
-    status = PyConfig_SetBytesArgv(&native->config, count + 1, argv);
+    PyConfig_InitPythonConfig(config);
+    status = PyConfig_SetBytesArgv(config, count + 1, argv);
     free(argv);
-    if (!PyStatus_Exception(status))
-        status = PyConfig_Read(&native->config);
     return status;
 }
 
+/* Let CPython read the command line: errors and -V end here.  Some versions
+ * lose -X warn_default_encoding on the way from there to the interpreter,
+ * which has to read it anew then (at the price of -R, which would have it draw
+ * a seed of its own).
+ */
 static PyStatus read_config(struct native *native)
 {
-    PyStatus status;
+    PyConfig *config = &native->config;
+    PyStatus status = set_words(config, native);
 
-    PyConfig_InitPythonConfig(&native->config);
-    status = read_words(native);
+    if (!PyStatus_Exception(status))
+        status = PyConfig_Read(config);
     if (PyStatus_Exception(status))
         return status;
-    native->config.site_import = 0; /* launch.py does that in its own way */
-    return PyConfig_SetBytesString(&native->config, &native->config.executable,
+    native->seeded = config->use_hash_seed;
+    native->check_hash = (char)config->check_hash_pycs_mode[0];
+    if (config->warn_default_encoding) {
+        PyConfig_Clear(config);
+        status = set_words(config, native);
+        if (PyStatus_Exception(status))
+            return status;
+    }
+    config->site_import = 0; /* launch.py does that in its own way */
+    return PyConfig_SetBytesString(config, &config->executable,
                                    native->environment.python);
 }
 
@@ -128,7 +143,7 @@ static int start_job(struct native *native, struct mi_error *err)
                             native->environment.python, getenv, err);
 
     memcpy(config.job.rule.magic, magic, sizeof(magic));
-    config.job.rule.check_hash = (char)native->config.check_hash_pycs_mode[0];
+    config.job.rule.check_hash = native->check_hash;
     if (rc == 0)
         rc = mi_job_start(&native->job, &config.job, err);
     mi_config_clear(&config);
@@ -174,7 +189,7 @@ static int share_head(struct native *native, struct mi_error *err)
     }
     if (mi_job_bcast(native->job, &head, sizeof(head), 0, err) != 0)
         return -1;
-    if (!native->config.use_hash_seed) {
+    if (!native->seeded) {
         native->config.use_hash_seed = 1;
         native->config.hash_seed = head.seed;
     }

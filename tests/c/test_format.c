@@ -847,6 +847,104 @@ static void test_match_name_with_nul_nothing_found(void)
     check_child(match_name_with_nul, NULL, __func__);
 }
 
+/* ---- what a mirrored object needs ------------------------------------------
+ */
+
+/* A MIRROR record of "/d" with these payload bytes, at the end of its block.
+ */
+static struct mi_record *make_mirror(const void *bytes, size_t size)
+{
+    struct mi_record *record = wrap(bytes, size);
+
+    record->kind = MI_KIND_MIRROR;
+    record->query = MI_MIRROR;
+    mi_record_seal(record, "/d");
+    return record;
+}
+
+/* Its place, and then what has to be open before it, as "PLACE|A|B". */
+static void expect_texts(const void *bytes, size_t size, const char *expected)
+{
+    struct mi_record *record = make_mirror(bytes, size);
+    const char *before = NULL;
+    char found[200];
+    size_t used;
+
+    used =
+        (size_t)snprintf(found, sizeof(found), "%s", mi_record_place(record));
+    while (used < sizeof(found) &&
+           (before = mi_record_before(record, before)) != NULL)
+        used += (size_t)snprintf(found + used, sizeof(found) - used, "|%s",
+                                 before);
+    CHECK_FOR(expected, strcmp(found, expected) == 0);
+    free(record);
+}
+
+static void test_before_none_nothing(void)
+{
+    expect_texts(NULL, 0, "/d");
+    expect_texts("", 1, "/d");
+    expect_texts("/place", 7, "/place");
+}
+
+static void test_before_names_in_order(void)
+{
+    expect_texts("\0liba.so", 9, "/d|liba.so");
+    expect_texts("/place\0liba.so", 15, "/place|liba.so");
+    expect_texts("\0liba.so\0/lib/libb.so\0c", 24,
+                 "/d|liba.so|/lib/libb.so|c");
+    expect_texts("/p\0c\0b\0a\0b", 11, "/p|c|b|a|b");
+}
+
+static void test_before_many_names_found(void)
+{
+    enum { COUNT = 1000 };
+    char text[COUNT * 8] = "", *end = text + 1;
+    struct mi_record *record;
+    const char *before = NULL;
+    int right = 0;
+
+    for (int i = 0; i < COUNT; i++)
+        end += snprintf(end, 8, "%d", i) + 1;
+    record = make_mirror(text, (size_t)(end - text));
+    for (int i = 0; (before = mi_record_before(record, before)) != NULL; i++)
+        right += atoi(before) == i;
+    CHECK(right == COUNT);
+    free(record);
+}
+
+/* As the line that says why an object is damaged is. */
+static void test_before_unterminated_ignored(void)
+{
+    expect_texts("x", 1, "/d");
+    expect_texts("/place", 6, "/d");
+    expect_texts("\0liba.so", 8, "/d");
+    expect_texts("/place\0liba.so\0libb.so", 22, "/d");
+}
+
+static void test_before_any_bytes_read_inside(void)
+{
+    static const char bytes[] = "\0a\0\0b\0\0\0\0c/\0d";
+    const char *before = NULL;
+    struct mi_record *record;
+
+    for (size_t from = 0; from < sizeof(bytes); from++) {
+        for (size_t to = from; to <= sizeof(bytes); to++) {
+            record = make_mirror(bytes + from, to - from);
+            CHECK(mi_record_place(record)[0] != '\0');
+            for (size_t i = 0; i <= to - from; i++) {
+                before = mi_record_before(record, before);
+                if (!before)
+                    break;
+                CHECK(before + strlen(before) <
+                      (const char *)mi_record_payload(record) + record->size);
+            }
+            CHECK(!before);
+            free(record);
+        }
+    }
+}
+
 int main(void)
 {
     test_hash_every_byte_counts();
@@ -878,5 +976,10 @@ int main(void)
     test_damaged_list_offset_read_inside();
     test_damaged_list_no_terminator_read_inside();
     test_match_name_with_nul_nothing_found();
+    test_before_none_nothing();
+    test_before_names_in_order();
+    test_before_many_names_found();
+    test_before_unterminated_ignored();
+    test_before_any_bytes_read_inside();
     return check_report();
 }

@@ -4,10 +4,16 @@ Each rank runs below strace; what is counted are its calls on files below
 the interpreter's prefix, the virtual environment, bin/ of the checkout and
 the program's directory.  Left out is what libraries of the system cause
 there: see of_the_system().  getcwd() is no file operation.
+
+With bin/python-mpi the other ranks make no operation there at all, but for
+the start of the launcher itself: see of_the_start().
 """
 
+import os
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -27,6 +33,17 @@ report([package.VALUE, package.deep.leaf.VALUE])
 """
 
 
+def own_parts(prefix):
+    """Return the directories of a prefix that are Python's alone.
+
+    Below /usr are the system's and MPI's libraries as well.
+    """
+    if str(prefix) not in ("/usr", "/usr/local"):
+        return [prefix]
+    libraries = [prefix / name for name in ("lib", "lib64")]
+    return [path for lib in libraries for path in lib.glob("python3*")]
+
+
 @pytest.fixture(scope="module")
 def tree(python, repo_root):
     """The prefixes that count as shared tree, without the program's."""
@@ -35,9 +52,9 @@ def tree(python, repo_root):
         pathlib.Path(sys.base_exec_prefix),
         pathlib.Path(sys.prefix),
         python.parent.parent,
-        repo_root / "bin",
     ]
-    return list(dict.fromkeys(prefixes))
+    parts = [part for prefix in prefixes for part in own_parts(prefix)]
+    return list(dict.fromkeys([*parts, repo_root / "bin"]))
 
 
 def of_the_system(done):
@@ -67,23 +84,37 @@ def path_of_stock(python):
 
 
 @pytest.fixture
-def count(launch, tree):
-    """Run 'args' below strace: count(args, nodes) -> (result, by rank)."""
+def observe(launch, tree):
+    """Run 'args' below strace: observe(args, nodes) -> (result, by rank).
+
+    by rank: its operations on the tree and in the working directory
+    """
 
     def run(args, nodes="one", ranks=RANKS, **options):
         result = launch(ranks, args, nodes=nodes, strace=True, **options)
         assert result.status == 0, str(result)
         here = launch.runner.scratch
+        cwd = options.get("cwd") or here
         found = {}
         for rank in range(ranks):
-            done = trace.operations_of_rank(result.traces, rank, here)
+            done = trace.operations_of_rank(result.traces, rank, cwd)
             assert done, f"no trace of rank {rank}{result}"
-            found[rank] = [
-                one
-                for one in trace.below(done, [*tree, here])
-                if not of_the_system(one)
-            ]
+            found[rank] = trace.below(done, [*tree, here])
         return result, found
+
+    return run
+
+
+@pytest.fixture
+def count(observe):
+    """As observe(), without what is due to libraries of the system."""
+
+    def run(*args, **options):
+        result, found = observe(*args, **options)
+        return result, {
+            rank: [one for one in done if not of_the_system(one)]
+            for rank, done in found.items()
+        }
 
     return run
 
@@ -96,12 +127,42 @@ def plain_start(count):
     return found[0]
 
 
+def of_the_start(path):
+    """Return what the start of the native launcher itself may do.
+
+    The kernel executes it, and the dynamic linker opens every library that
+    it is linked to, once, by a name that needs no search.  Nothing else.
+    """
+    listed = subprocess.run(
+        [path],
+        env={"LD_TRACE_LOADED_OBJECTS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    allowed = [("execve", str(path))]
+    for library in re.findall(r"(?m)(/\S+) \(0x[0-9a-f]+\)$", listed):
+        allowed.append(("openat", library))
+        real = os.path.realpath(library)
+        calls = ("read", "pread64", "pread64", "newfstatat", "fstat")
+        allowed += [(call, real) for call in calls]
+    return [trace.Operation(call, name, "") for call, name in allowed]
+
+
+@pytest.fixture
+def allowed(launcher, repo_root, request):
+    """The operations that the start of any rank may make on the tree."""
+    if launcher == "python-mpi":
+        return of_the_start(repo_root / "bin" / launcher)
+    return request.getfixturevalue("plain_start")
+
+
 def forbidden(operations, allowed, repo_root, path_entries):
     """Return the operations that only rank 0 may do.
 
     These are those on modules, bytecode, path configuration files, shared
     objects, and directories of sys.path, beyond those that the start of
-    plain Python needs as well.  The launcher's own files are free: they
+    a rank may make.  The launcher's own files are free: they
     are counted elsewhere.
     """
     own = trace.below(operations, [repo_root / "bin"])
@@ -114,6 +175,7 @@ def forbidden(operations, allowed, repo_root, path_entries):
     ]
 
 
+@pytest.mark.parametrize("launcher", ["python-mpi.py"])
 def test_counting_plain_python_same_on_every_rank(
     count, plain_start, repo_root, path_of_stock
 ):
@@ -128,15 +190,17 @@ def test_counting_plain_python_same_on_every_rank(
 
 
 @pytest.mark.parametrize("nodes", LAYOUTS)
-def test_pass_other_ranks_little_more_than_stock_start(
-    count, plain_start, nodes
+def test_pass_other_ranks_little_more_than_start(
+    count, allowed, launcher, nodes
 ):
+    """Of python-mpi.py, that is plain Python's start; else nothing more."""
+    allowance = ALLOWANCE if launcher == "python-mpi.py" else 0
     result, found = count(["-c", PASS], nodes)
     for rank in range(1, RANKS):
-        more = trace.beyond(found[rank], plain_start)
-        assert len(found[rank]) <= len(plain_start) + ALLOWANCE, (
-            f"rank {rank}: {len(found[rank])} operations, plain Python "
-            f"{len(plain_start)}; those beyond:\n{trace.listing(more)}"
+        more = trace.beyond(found[rank], allowed)
+        assert len(found[rank]) <= len(allowed) + allowance, (
+            f"rank {rank}: {len(found[rank])} operations, its start "
+            f"{len(allowed)}; those beyond:\n{trace.listing(more)}"
             f"{result}"
         )
 
@@ -159,12 +223,12 @@ def test_numeric_other_ranks_same_count_as_pass(count, nodes):
 
 @pytest.mark.parametrize("nodes", LAYOUTS)
 def test_numeric_other_ranks_touch_no_module(
-    count, plain_start, repo_root, path_of_stock, tmp_path, nodes
+    count, allowed, repo_root, path_of_stock, tmp_path, nodes
 ):
     result, found = count(["-c", NUMERIC], nodes)
     entries = path_of_stock | {str(tmp_path)}
     for rank in range(1, RANKS):
-        wrong = forbidden(found[rank], plain_start, repo_root, entries)
+        wrong = forbidden(found[rank], allowed, repo_root, entries)
         assert not wrong, f"rank {rank}:\n{trace.listing(wrong)}{result}"
 
 
@@ -234,3 +298,202 @@ def test_numeric_root_reads_the_same_for_any_number_of_ranks(count, ranks):
     result, found = count(["-c", NUMERIC], "each", ranks=ranks)
     assert modules(found[0]), str(result)
     assert modules(found[0]) == modules(alone[0]), str(result)
+
+
+# --- the native launcher: nothing at all
+
+
+native = pytest.mark.parametrize("launcher", ["python-mpi"])
+
+WORK = """
+import numpy.fft
+import scipy.interpolate
+import package.deep.leaf
+
+report([package.deep.leaf.VALUE, sys.prefix])
+"""
+
+
+@pytest.fixture
+def check_nothing(observe, allowed):
+    """Run 'args': all ranks but 0 touch neither the tree nor the program.
+
+    check_nothing(args, nodes, ...) -> the job's result.
+    """
+
+    def run(args, nodes="one", **options):
+        result, found = observe(args, nodes, **options)
+        reports = [result.traces / "reports"]
+        for rank in range(1, RANKS):
+            more = trace.beyond(found[rank], allowed)
+            more = trace.beyond(more, trace.below(more, reports))
+            more = [
+                done for done in more if not done.path.endswith("/ucx.conf")
+            ]
+            assert not more, (
+                f"rank {rank}: {len(more)} operations:\n"
+                f"{trace.listing(more)}{result}"
+            )
+        assert len(found[0]) > 100, str(result)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def work(program, tmp_path):
+    """A program with a package beside it: the paths of both."""
+    deep = tmp_path / "work" / "package" / "deep"
+    deep.mkdir(parents=True)
+    (deep.parent / "__init__.py").write_text("")
+    (deep / "__init__.py").write_text("")
+    (deep / "leaf.py").write_text("VALUE = 2\n")
+    program("import sys\n" + WORK, "work/package/main.py")
+    return program("import sys\n" + WORK, "work/main.py")
+
+
+def all_reported(result, prefix=sys.prefix):
+    """Every rank got through the program, in the right environment."""
+    expected = dict.fromkeys(range(RANKS), [2, prefix])
+    assert result.reports == expected, str(result)
+
+
+@native
+@pytest.mark.parametrize("nodes", LAYOUTS)
+def test_native_command_other_ranks_nothing(check_nothing, nodes):
+    check_nothing(["-c", NUMERIC], nodes)
+
+
+@native
+@pytest.mark.parametrize("nodes", LAYOUTS)
+def test_native_script_other_ranks_nothing(check_nothing, work, nodes):
+    all_reported(check_nothing([work], nodes))
+
+
+@native
+@pytest.mark.parametrize("nodes", LAYOUTS)
+def test_native_module_other_ranks_nothing(check_nothing, work, nodes):
+    result = check_nothing(["-m", "package.main"], nodes, cwd=work.parent)
+    all_reported(result)
+
+
+@native
+@pytest.mark.parametrize("nodes", ("one", "each"))
+def test_native_directory_other_ranks_nothing(check_nothing, work, nodes):
+    shutil.move(work, work.parent / "__main__.py")
+    all_reported(check_nothing([work.parent], nodes))
+
+
+@native
+@pytest.mark.parametrize("nodes", ("one", "each"))
+def test_native_stdin_other_ranks_nothing(check_nothing, nodes):
+    check_nothing(["-"], nodes, stdin=NUMERIC)
+
+
+@native
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-W", "error"],
+        ["-X", "dev"],
+        ["-O", "-B"],
+        ["-E", "-s", "-P"],
+        ["-X", "utf8"],
+        ["-X", "importtime"],
+        ["-v", "--timing"],
+    ],
+    ids=" ".join,
+)
+def test_native_options_other_ranks_nothing(check_nothing, work, options):
+    if options[0] == "-E":
+        check_nothing([*options, "-c", NUMERIC], "two")
+    else:
+        all_reported(check_nothing([*options, work], "two"))
+
+
+@native
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "cp1252:replace"},
+        {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"},
+        {"PYTHONHASHSEED": "7"},
+        {"PYTHONNOUSERSITE": "1"},
+    ],
+    ids=lambda env: " ".join(f"{name}={env[name]}" for name in env),
+)
+def test_native_variables_other_ranks_nothing(check_nothing, work, env):
+    all_reported(check_nothing([work], "two", env=env))
+
+
+@native
+def test_native_python_path_other_ranks_nothing(check_nothing, work, tmp_path):
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    shutil.move(work.parent / "package", modules / "package")
+    env = {"PYTHONPATH": f"{tmp_path / 'missing'}:{modules}"}
+    all_reported(check_nothing([work], "two", env=env))
+
+
+@pytest.fixture(scope="module")
+def latin(tmp_path_factory):
+    """Variables for a locale whose encoding is ISO-8859-1."""
+    where = tmp_path_factory.mktemp("locales")
+    command = ["localedef", "-i", "fr_FR", "-f", "ISO-8859-1"]
+    try:
+        subprocess.run(
+            [*command, where / "fr_FR.ISO-8859-1"],
+            check=True,
+            capture_output=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("localedef cannot make a locale")
+    return {"LOCPATH": where, "LC_ALL": "fr_FR.ISO-8859-1"}
+
+
+@native
+@pytest.mark.parametrize("added", [{}, {"PYTHONIOENCODING": "latin-1"}])
+def test_native_latin_locale_other_ranks_nothing(
+    check_nothing, work, latin, added
+):
+    text = work.read_text() + (
+        "assert sys.getfilesystemencoding() == 'iso8859-1'\n"
+        "assert sys.stdout.encoding in ('iso8859-1', 'latin-1')\n"
+    )
+    work.write_text(text)
+    all_reported(check_nothing([work], "two", env=latin | added))
+
+
+@native
+def test_native_active_environment_other_ranks_nothing(
+    check_nothing, work, tmp_path
+):
+    """VIRTUAL_ENV chooses an environment: its packages are read by rank 0."""
+    where = tmp_path / "venv"
+    subprocess.run(
+        [sys._base_executable, "-m", "venv", "--without-pip", where],
+        check=True,
+        timeout=60,
+    )
+    (packages,) = where.glob("lib/python3*/site-packages")
+    installed = packages / "installed"
+    installed.mkdir()
+    (installed / "__init__.py").write_text("VALUE = 3\n")
+    (packages / "some.pth").write_text("import installed\n")
+    text = work.read_text().replace("import numpy.fft", "import json.tool")
+    text = text.replace("import scipy.interpolate", "import installed")
+    work.write_text(text)
+    env = {"PYTHON_MPI_PYTHON": None, "VIRTUAL_ENV": where}
+    all_reported(check_nothing([work], "two", env=env), str(where))
+
+
+@native
+def test_native_default_interpreter_other_ranks_nothing(check_nothing):
+    """Neither variable: the interpreter that the launcher was built for.
+
+    Without site: what is installed there may do as it likes at its start.
+    """
+    env = {"PYTHON_MPI_PYTHON": None, "VIRTUAL_ENV": None}
+    check_nothing(["-S", "-c", "import json.tool, decimal"], "two", env=env)

@@ -1,0 +1,781 @@
+/* Tests of src/reader.c: what has to be open before a mirrored object. */
+#include "reader_fixture.h"
+
+#include <dlfcn.h>
+
+#include "../../src/preload.h"
+
+static const char *const need[] = {"libc.so.6", "libneed.so", NULL};
+static const char *const none[] = {NULL};
+
+/* ---- the tree ----------------------------------------------------------- */
+
+/* Let the dynamic linker accept the object that fixture_object() has made:
+ * aligned for any size of pages, writable, without an executable stack, with a
+ * symbol table.  The program headers and the one symbol, which is all zero,
+ * lie at the end of the strings.
+ */
+static void make_loadable(const char *path)
+{
+    enum { SEGMENTS = 3, PAGE = 65536 };
+    const size_t headers = SEGMENTS * sizeof(Elf64_Phdr);
+    const size_t room = headers + sizeof(Elf64_Sym);
+    struct fixture_image *image;
+    Elf64_Phdr segment[SEGMENTS];
+    Elf64_Dyn *entry;
+    size_t size;
+
+    image = check_read(path, &size);
+    check_need(size == sizeof(*image), path);
+    for (size_t i = 1; i <= room; i++)
+        check_need(image->strings[sizeof(image->strings) - i] == '\0',
+                   "room at the end of the strings");
+    memcpy(segment, image->segment, sizeof(image->segment));
+    segment[0].p_flags = PF_R | PF_W;
+    segment[0].p_align = PAGE;
+    segment[1].p_flags = PF_R | PF_W;
+    segment[1].p_align = 8;
+    segment[2] = (Elf64_Phdr){
+        .p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W, .p_align = 16};
+    image->header.e_phoff = size - headers;
+    image->header.e_phnum = SEGMENTS;
+    memcpy((char *)image + size - headers, segment, headers);
+    for (entry = image->dynamic; entry->d_tag != DT_NULL; entry++)
+        continue;
+    entry->d_tag = DT_SYMTAB;
+    entry->d_un.d_ptr = size - room;
+    check_write(path, image, size);
+    free(image);
+}
+
+/* An object in the tree; each '@' in 'runpath' (or NULL) is the tree. */
+static const char *make_object(const struct fixture *f, const char *name,
+                               const char *const *needed, const char *runpath)
+{
+    const char *path = fixture_path(f, name);
+    char full[1000];
+    size_t used = 0;
+
+    for (const char *p = runpath; p && *p; p++)
+        used += (size_t)snprintf(full + used, sizeof(full) - used,
+                                 *p == '@' ? "%s" : "%.1s",
+                                 *p == '@' ? f->tree : p);
+    full[used] = '\0';
+    fixture_object(path, needed, runpath ? full : NULL);
+    make_loadable(path);
+    return path;
+}
+
+/* The same, with an RPATH in place of the RUNPATH. */
+static const char *make_rpath(const struct fixture *f, const char *name,
+                              const char *const *needed, const char *rpath)
+{
+    const char *path = make_object(f, name, needed, rpath);
+    struct fixture_image *image;
+    size_t size;
+
+    image = check_read(path, &size);
+    for (Elf64_Dyn *entry = image->dynamic; entry->d_tag != DT_NULL; entry++)
+        if (entry->d_tag == DT_RUNPATH)
+            entry->d_tag = DT_RPATH;
+    check_write(path, image, size);
+    free(image);
+    return path;
+}
+
+/* Add a RUNPATH without a directory, which makes the RPATH of no effect. */
+static void add_empty_runpath(const char *path)
+{
+    struct fixture_image *image;
+    Elf64_Dyn *entry;
+    size_t size;
+
+    image = check_read(path, &size);
+    for (entry = image->dynamic; entry->d_tag != DT_NULL; entry++)
+        continue;
+    *entry = (Elf64_Dyn){.d_tag = DT_RUNPATH};
+    check_write(path, image, size);
+    free(image);
+}
+
+static void make_directory(const struct fixture *f, const char *name)
+{
+    check_need(mkdir(fixture_path(f, name), 0700) == 0, name);
+}
+
+static void make_link(const struct fixture *f, const char *target,
+                      const char *name)
+{
+    check_need(symlink(target, fixture_path(f, name)) == 0, name);
+}
+
+/* Directories that have what 'need' says, or have not. */
+static void make_tree(struct fixture *f)
+{
+    fixture_make(f, 8 * MIB, 1, 0, 1);
+    make_directory(f, "pkg");
+    make_directory(f, "empty");
+    make_directory(f, "idle");
+    make_directory(f, "idle/python3");
+    check_write(fixture_path(f, "idle/libneed.so.1"), "", 0);
+    check_write(fixture_path(f, "idle/libneed.s"), "", 0);
+    check_write(fixture_path(f, "idle/LIBNEED.SO"), "", 0);
+    make_link(f, "idle", "to-idle");
+    make_directory(f, "used");
+    make_object(f, "used/libneed.so", none, NULL);
+    make_link(f, "used", "to-used");
+    make_directory(f, "linked");
+    make_link(f, "../used/libneed.so", "linked/libneed.so");
+    make_directory(f, "dangling");
+    make_link(f, "nothing", "dangling/libneed.so");
+    make_directory(f, "capable");
+    make_directory(f, "capable/glibc-hwcaps");
+}
+
+/* ---- records ------------------------------------------------------------ */
+
+/* The path of the object's copy, in one of two buffers. */
+static const char *copy_path(const struct fixture *f, const char *path)
+{
+    static char place[2][PATH_MAX * 2];
+    static unsigned next;
+
+    next = (next + 1) % 2;
+    snprintf(place[next], sizeof(place[next]), "%s%s",
+             mi_mailbox_mirror(f->mailbox), path);
+    return place[next];
+}
+
+/* What the other nodes get are the bytes of the object.  Takes all that is
+ * kept.
+ */
+static void expect_stream(struct fixture *f, const struct mi_record *record,
+                          const char *path)
+{
+    struct mi_object object;
+    int found = 0;
+
+    while (mi_reader_object(f->reader, &object)) {
+        if (object.id == record->object) {
+            found++;
+            CHECK_FOR(path, check_holds(path, object.bytes, object.size));
+        }
+        mi_object_clear(&object);
+    }
+    CHECK_FOR(path, found == 1);
+}
+
+/* What has to be open before the object: "NAME NAME...", in the record's
+ * order; the tree is '@'.
+ */
+static void expect_before(const struct fixture *f,
+                          const struct mi_record *record, const char *expected,
+                          const char *about)
+{
+    const size_t tree = strlen(f->tree);
+    const char *name = NULL;
+    char found[1000] = "", text[2500];
+    size_t used = 0;
+
+    while ((name = mi_record_before(record, name)) != NULL) {
+        int inside = strncmp(name, f->tree, tree) == 0;
+
+        used += (size_t)snprintf(found + used, sizeof(found) - used, "%s%s%s",
+                                 used ? " " : "", inside ? "@" : "",
+                                 inside ? name + tree : name);
+        check_need(used < sizeof(found), "room");
+    }
+    snprintf(text, sizeof(text), "%s: \"%s\", not \"%s\"", about, found,
+             expected);
+    CHECK_FOR(text, strcmp(found, expected) == 0);
+}
+
+/* Have the object mirrored: a copy like the original, and what is before. */
+static const struct mi_record *expect_object(struct fixture *f,
+                                             const char *path,
+                                             const char *before,
+                                             const char *about)
+{
+    const struct mi_record *record;
+    size_t size;
+    char *bytes = check_read(path, &size);
+
+    record = fixture_ask(f, MI_MIRROR, path);
+    CHECK_FOR(about, check_holds(path, bytes, size)); /* as it was */
+    free(bytes);
+    if (!CHECK_FOR(about, record && record->kind == MI_KIND_MIRROR))
+        return record;
+    CHECK_FOR(about, fixture_mirrored(f, path));
+    CHECK_FOR(about, record->file_size == size);
+    CHECK_FOR(about, strcmp(mi_record_place(record), path) == 0);
+    expect_before(f, record, before, about);
+    expect_stream(f, record, path);
+    return record;
+}
+
+static void expect(const char *runpath, const char *const *needed,
+                   const char *before)
+{
+    struct fixture f;
+
+    make_tree(&f);
+    expect_object(&f, make_object(&f, "pkg/ext.so", needed, runpath), before,
+                  runpath ? runpath : "no path");
+    CHECK_FOR(runpath, atomic_load(&f.notices) == 0);
+    fixture_clear(&f);
+}
+
+#define EXPECT_EACH(paths, before)                                            \
+    for (size_t i_ = 0; i_ < sizeof(paths) / sizeof(paths[0]); i_++)          \
+    expect((paths)[i_], need, (before))
+
+/* ---- search paths ------------------------------------------------------- */
+
+static void test_before_idle_directories_names_listed(void)
+{
+    static const char *const idle[] = {
+        "@/idle",         "@/absent",
+        "@/absent/below", "@/empty",
+        "@/pkg",          "@/to-idle",
+        "@/idle/",        "@//idle/.",
+        "@/used/../idle", "@/idle:@/absent:@/empty",
+        "@/idle:@/idle",
+    };
+
+    EXPECT_EACH(idle, "libc.so.6 libneed.so");
+}
+
+/* What the linker finds there is not the system's. */
+static void test_before_used_directory_name_not_listed(void)
+{
+    static const char *const used[] = {
+        "@/used",        "@/used/",       "@/idle/../used",
+        "@/to-used",     "@/linked",      "@/dangling",
+        "@/idle:@/used", "@/used:@/idle", "@/idle:@/absent:@/used:@/empty",
+    };
+
+    EXPECT_EACH(used, "libc.so.6");
+}
+
+/* Libraries for some processors only: not for us to know. */
+static void test_before_hwcaps_nothing_listed(void)
+{
+    static const char *const capable[] = {"@/capable", "@/idle:@/capable",
+                                          "@/capable:@/absent",
+                                          "$ORIGIN:@/capable"};
+
+    EXPECT_EACH(capable, "");
+}
+
+static void test_before_tokens_nothing_listed(void)
+{
+    static const char *const tokens[] = {
+        "@/$LIB",         "@/idle:@/$PLATFORM", "@/${LIB}/x:@/idle",
+        "@/idle/$ORIGIN", "$ORIGIN/$LIB",       "@/idle:$ORIGIN/../$LIB",
+        "$LIB",
+    };
+
+    EXPECT_EACH(tokens, "");
+}
+
+/* Seen from a directory that only the rank knows. */
+static void test_before_relative_nothing_listed(void)
+{
+    static const char *const relative[] = {"idle", ".", "./idle:@/idle",
+                                           "@/idle:idle"};
+
+    EXPECT_EACH(relative, "");
+}
+
+/* Neither there nor certainly not there. */
+static void test_before_no_directory_nothing_listed(void)
+{
+    static const char *const files[] = {"@/idle/libneed.so.1",
+                                        "@/idle/libneed.so.1/below",
+                                        "@/idle:@/idle/libneed.so.1"};
+
+    EXPECT_EACH(files, "");
+}
+
+static void test_before_origin_only_system_not_listed(void)
+{
+    static const char *const idle[] = {"$ORIGIN", "${ORIGIN}/../idle",
+                                       "$ORIGIN/../absent:$ORIGIN/../empty"};
+    static const char *const used[] = {"$ORIGIN/../used", "${ORIGIN}/../used/",
+                                       "$ORIGIN:$ORIGIN/../used"};
+
+    EXPECT_EACH(idle, "");
+    EXPECT_EACH(used, "@/used/libneed.so");
+}
+
+static void test_before_mixed_both_listed(void)
+{
+    static const char *const idle[] = {"$ORIGIN:@/idle", "@/idle:$ORIGIN",
+                                       "$ORIGIN/../idle:@/idle"};
+    static const char *const beside[] = {
+        "$ORIGIN/../used:@/idle", "@/idle:$ORIGIN/../used",
+        "@/absent:$ORIGIN/../used:@/empty", "$ORIGIN/../used:@/used"};
+
+    EXPECT_EACH(idle, "libc.so.6 libneed.so");
+    EXPECT_EACH(beside, "libc.so.6 @/used/libneed.so");
+}
+
+static void test_before_no_path_nothing_listed(void)
+{
+    expect(NULL, need, "");
+    expect("", need, "");
+    expect(":", need, "");
+}
+
+/* Of the libraries that are needed, only bare names are searched for. */
+static void test_before_nothing_searched_nothing_listed(void)
+{
+    static const char *const elsewhere[] = {"./used/libneed.so",
+                                            "/nowhere/libneed.so", NULL};
+
+    expect("@/idle", none, "");
+    expect("@/idle", elsewhere, "");
+}
+
+static void test_before_each_name_for_itself(void)
+{
+    static const char *const names[] = {"libb.so", "libneed.so", "liba.so",
+                                        "libc.so.6", NULL};
+
+    expect("@/used", names, "libb.so liba.so libc.so.6");
+    expect("@/idle", names, "libb.so libneed.so liba.so libc.so.6");
+    expect("$ORIGIN/../used:@/idle", names,
+           "libb.so @/used/libneed.so liba.so libc.so.6");
+}
+
+static void test_before_rpath_as_runpath(void)
+{
+    static const char *const cases[][2] = {
+        {"@/idle", "libc.so.6 libneed.so"},
+        {"@/used", "libc.so.6"},
+        {"@/capable", ""},
+        {"@/$LIB:@/idle", ""},
+        {"$ORIGIN", ""},
+        {"$ORIGIN/../used", "@/used/libneed.so"},
+        {"$ORIGIN/../used:@/idle", "libc.so.6 @/used/libneed.so"},
+    };
+    struct fixture f;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        make_tree(&f);
+        expect_object(&f, make_rpath(&f, "pkg/ext.so", need, cases[i][0]),
+                      cases[i][1], cases[i][0]);
+        fixture_clear(&f);
+    }
+}
+
+static void test_before_rpath_beside_runpath_ignored(void)
+{
+    struct fixture f;
+    const char *path;
+
+    make_tree(&f);
+    path = make_rpath(&f, "pkg/ext.so", need, "@/idle");
+    add_empty_runpath(path);
+    expect_object(&f, path, "", "RPATH and RUNPATH");
+    fixture_clear(&f);
+}
+
+/* ---- more objects ------------------------------------------------------- */
+
+/* Each object of a closure for itself. */
+static void test_before_closure_each_object_its_own(void)
+{
+    static const char *const ext[] = {"libinner.so", "libc.so.6",
+                                      "libother.so", NULL};
+    struct fixture f;
+
+    make_tree(&f);
+    make_directory(&f, "pkg.libs");
+    make_object(&f, "pkg/ext.so", ext, "$ORIGIN/../pkg.libs");
+    make_object(&f, "pkg.libs/libinner.so", need, "@/idle");
+    make_object(&f, "pkg.libs/libother.so", need, "@/used");
+    expect_object(&f, fixture_path(&f, "pkg/ext.so"),
+                  "@/pkg.libs/libinner.so @/pkg.libs/libother.so", "ext.so");
+    for (int i = 0; i < 2; i++) {
+        const char *path = fixture_path(&f, i ? "pkg.libs/libother.so"
+                                              : "pkg.libs/libinner.so");
+        const struct mi_record *record = fixture_find(&f, MI_MIRROR, path);
+
+        CHECK_FOR(path, fixture_mirrored(&f, path));
+        if (record)
+            expect_before(&f, record, i ? "libc.so.6" : "libc.so.6 libneed.so",
+                          path);
+    }
+    /* What only an absolute path leads to stays on the tree. */
+    CHECK(!fixture_find(&f, MI_MIRROR, fixture_path(&f, "used/libneed.so")));
+    fixture_clear(&f);
+}
+
+static void test_before_circle_both_listed(void)
+{
+    static const char *const a[] = {"b.so", NULL}, *const b[] = {"a.so", NULL};
+    struct fixture f;
+    const struct mi_record *record;
+
+    make_tree(&f);
+    make_object(&f, "pkg/a.so", a, "$ORIGIN");
+    make_object(&f, "pkg/b.so", b, "$ORIGIN");
+    expect_object(&f, fixture_path(&f, "pkg/a.so"), "@/pkg/b.so", "a.so");
+    record = fixture_find(&f, MI_MIRROR, fixture_path(&f, "pkg/b.so"));
+    CHECK(record != NULL);
+    if (record)
+        expect_before(&f, record, "@/pkg/a.so", "b.so");
+    fixture_clear(&f);
+}
+
+/* An RPATH holds for what the object needs, too. */
+static void test_before_inherited_rpath_object_listed(void)
+{
+    static const char *const ext[] = {"libinner.so", NULL};
+    struct fixture f;
+    const struct mi_record *record;
+
+    make_tree(&f);
+    make_object(&f, "used/libinner.so", need, NULL);
+    make_rpath(&f, "pkg/ext.so", ext, "$ORIGIN/../used");
+    expect_object(&f, fixture_path(&f, "pkg/ext.so"), "@/used/libinner.so",
+                  "ext.so");
+    record = fixture_find(&f, MI_MIRROR, fixture_path(&f, "used/libinner.so"));
+    CHECK(record != NULL);
+    if (record)
+        expect_before(&f, record, "@/used/libneed.so", "libinner.so");
+    fixture_clear(&f);
+}
+
+/* An object with a place of its own. */
+static void test_before_place_both_told(void)
+{
+    const struct mi_record *record;
+    char real[PATH_MAX];
+    struct fixture f;
+
+    make_tree(&f);
+    check_need(realpath(make_object(&f, "pkg/ext.so", need, "@/idle"), real) !=
+                   NULL,
+               "realpath");
+    record =
+        fixture_ask(&f, MI_MIRROR, fixture_path(&f, "to-used/../pkg/ext.so"));
+    CHECK(record && record->kind == MI_KIND_MIRROR);
+    if (record) {
+        CHECK_FOR(real, strcmp(mi_record_place(record), real) == 0);
+        expect_before(&f, record, "libc.so.6 libneed.so", real);
+    }
+    fixture_clear(&f);
+}
+
+/* A directory that many objects name is listed for the first of them. */
+static void test_before_directory_listed_once(void)
+{
+    static const char both[] = "libc.so.6 libneed.so";
+    struct fixture f;
+    uint64_t operations;
+    char name[40];
+
+    make_tree(&f);
+    expect_object(&f, make_object(&f, "pkg/0.so", need, "@/idle:@/empty"),
+                  both, "first");
+    CHECK(fixture_find(&f, MI_LIST, fixture_path(&f, "idle")) != NULL);
+    operations = fixture_operations(&f);
+    for (int i = 1; i < 10; i++) {
+        snprintf(name, sizeof(name), "pkg/%d.so", i);
+        expect_object(&f, make_object(&f, name, need, "@/empty:@/idle"), both,
+                      name);
+    }
+    CHECK(fixture_operations(&f) == operations + 9);
+    fixture_clear(&f);
+}
+
+static void test_before_without_mirror_nothing_listed(void)
+{
+    const struct mi_record *record;
+    struct fixture f;
+
+    fixture_make(&f, MIB, 0, 0, 0);
+    make_directory(&f, "pkg");
+    record = fixture_ask(&f, MI_MIRROR,
+                         make_object(&f, "pkg/ext.so", need, "@/idle"));
+    CHECK(record && record->kind == MI_KIND_ABSENT && record->size == 0);
+    if (record)
+        expect_before(&f, record, "", "not mirrored");
+    fixture_clear(&f);
+}
+
+/* ---- the dynamic linker ------------------------------------------------- */
+
+/* So long that valgrind does not complain about the linker's strncmp(), which
+ * reads in large steps.
+ */
+#define ORIGIN "$ORIGIN/../pkg/./././."
+
+static int is_loaded(const char *path)
+{
+    void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+
+    dlerror();
+    if (handle)
+        dlclose(handle);
+    return handle != NULL;
+}
+
+/* Open what is before an object, as a rank does.  In a child, once: what is
+ * open stays open.
+ */
+static void open_before(const struct fixture *f,
+                        const struct mi_record *record)
+{
+    static struct mi_preload *preload;
+    const struct mi_record *needed;
+    const char *name = NULL;
+
+    if (!preload)
+        preload = mi_preload_create();
+    check_need(preload != NULL, "memory");
+    while ((name = mi_record_before(record, name)) != NULL) {
+        if (!mi_preload_first(preload, name))
+            continue;
+        if (name[0] != '/') {
+            mi_preload_open(name);
+        } else {
+            needed = fixture_find(f, MI_MIRROR, name);
+            CHECK_FOR(name, needed != NULL);
+            if (needed)
+                open_before(f, needed);
+        }
+    }
+}
+
+static int can_be_opened(void *arg)
+{
+    const char *name = arg;
+
+    return !is_loaded(name) && dlopen(name, RTLD_NOW) ? 0 : CHECK_SKIP;
+}
+
+/* A library of the system that this program does not use; NULL: none. */
+static const char *unused_library(void)
+{
+    static char names[][24] = {"libanl.so.1", "libBrokenLocale.so.1",
+                               "libthread_db.so.1", "libutil.so.1",
+                               "libm.so.6"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (check_child(can_be_opened, names[i], names[i]))
+            return names[i];
+    return NULL;
+}
+
+struct load {
+    const char *path;           /* the search path of the object */
+    const char *directories[4]; /* of that path: where the linker may look */
+    int inner;                  /* it is that of a library that ext.so needs */
+    int rpath;
+    const char *library; /* of the system, set by the test */
+    int opened;          /* what is before is opened */
+};
+
+/* The object or objects of a load; the one to be loaded. */
+static const char *make_load(const struct fixture *f, const struct load *load)
+{
+    static const char *const inner[] = {"libinner.so", NULL};
+    const char *needed[] = {load->library, NULL};
+    const char *name = load->inner ? "pkg/libinner.so" : "pkg/ext.so";
+
+    if (load->rpath)
+        make_rpath(f, name, needed, load->path);
+    else
+        make_object(f, name, needed, load->path);
+    if (load->inner)
+        make_object(f, "pkg/ext.so", inner, ORIGIN "/../pkg");
+    return fixture_path(f, "pkg/ext.so");
+}
+
+/* Put into each directory, once it is known to be idle, what the linker would
+ * take if it did look there.
+ */
+static void make_traps(const struct fixture *f, const struct load *load)
+{
+    char name[200];
+
+    for (size_t i = 0; i < 4 && load->directories[i]; i++) {
+        mkdir(fixture_path(f, load->directories[i]), 0700);
+        snprintf(name, sizeof(name), "%s/%s", load->directories[i],
+                 load->library);
+        make_object(f, name, none, NULL);
+    }
+}
+
+static int count_trapped(const struct fixture *f, const struct load *load)
+{
+    char name[200];
+    int trapped = 0;
+
+    for (size_t i = 0; i < 4 && load->directories[i]; i++) {
+        snprintf(name, sizeof(name), "%s/%s", load->directories[i],
+                 load->library);
+        trapped += is_loaded(fixture_path(f, name));
+    }
+    return trapped;
+}
+
+static int load_object(void *arg)
+{
+    const struct load *load = arg;
+    const struct mi_record *record;
+    struct fixture f;
+    const char *path;
+    void *copy;
+
+    make_tree(&f);
+    record = fixture_ask(&f, MI_MIRROR, make_load(&f, load));
+    make_traps(&f, load);
+    if (record && load->opened)
+        open_before(&f, record);
+    path = copy_path(&f, fixture_path(&f, "pkg/ext.so"));
+    copy = dlopen(path, RTLD_NOW);
+    CHECK_FOR(copy ? path : dlerror(), copy);
+    CHECK_FOR(load->path, is_loaded(load->library));
+    CHECK_FOR(load->path, count_trapped(&f, load) == !load->opened);
+    fixture_clear(&f);
+    return 0;
+}
+
+/* The linker looks in the directories of the path, unless what is before has
+ * been opened.
+ */
+static void test_load_opened_before_nothing_searched(const char *library)
+{
+    struct load loads[] = {
+        {.path = "@/idle", .directories = {"idle"}},
+        {.path = "@/idle", .directories = {"idle"}, .rpath = 1},
+        {.path = "@/absent", .directories = {"absent"}},
+        {.path = "$ORIGIN:@/to-idle", .directories = {"idle"}},
+        {.path = "@/absent:@/empty:@/used:@/idle",
+         .directories = {"absent", "empty", "used", "idle"}},
+        {.path = "@/absent:@/empty", .directories = {"empty"}},
+        {.path = "@/idle", .directories = {"idle"}, .inner = 1},
+        {.path = "@/empty:@/idle",
+         .directories = {"idle"},
+         .inner = 1,
+         .rpath = 1},
+    };
+
+    for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+        loads[i].library = library;
+        for (loads[i].opened = 0; loads[i].opened < 2; loads[i].opened++)
+            check_child(load_object, &loads[i], __func__);
+    }
+}
+
+/* The object's libraries are where its path says. */
+struct found {
+    const char *path;
+    const char *library; /* in the tree: loaded with the copy */
+    int mirrored;        /* in its place the copy is */
+};
+
+static int load_found(void *arg)
+{
+    const struct found *found = arg;
+    const struct mi_record *record;
+    const char *path, *library;
+    struct fixture f;
+    void *copy;
+
+    make_tree(&f);
+    path = make_object(&f, "pkg/ext.so", need, found->path);
+    record = fixture_ask(&f, MI_MIRROR, path);
+    if (record)
+        open_before(&f, record);
+    copy = dlopen(copy_path(&f, path), RTLD_NOW);
+    CHECK_FOR(copy ? path : dlerror(), copy);
+    library = fixture_path(&f, found->library);
+    CHECK_FOR(found->path, is_loaded(library) == !found->mirrored);
+    CHECK_FOR(found->path,
+              is_loaded(copy_path(&f, library)) == found->mirrored);
+    fixture_clear(&f);
+    return 0;
+}
+
+static void test_load_library_in_tree_found(void)
+{
+    struct found founds[] = {
+        {"@/used", "used/libneed.so", 0},
+        {"@/idle:@/used", "used/libneed.so", 0},
+        {"@/idle:@/linked", "used/libneed.so", 0},
+        {"$ORIGIN:@/used", "used/libneed.so", 0},
+        {ORIGIN "/../used", "used/libneed.so", 1},
+        {"@/idle:" ORIGIN "/../used", "used/libneed.so", 1},
+    };
+
+    for (size_t i = 0; i < sizeof(founds) / sizeof(founds[0]); i++)
+        check_child(load_found, &founds[i], __func__);
+}
+
+/* A library that is nowhere: the linker says so of the object. */
+static int load_missing(void *arg)
+{
+    static const char *const missing[] = {"libno-such-library.so.77", NULL};
+    const struct mi_record *record;
+    struct fixture f;
+    const char *path, *why;
+
+    (void)arg;
+    make_tree(&f);
+    path = make_object(&f, "pkg/ext.so", missing, "@/idle");
+    record = fixture_ask(&f, MI_MIRROR, path);
+    CHECK(record != NULL);
+    if (record) {
+        expect_before(&f, record, missing[0], path);
+        open_before(&f, record);
+    }
+    CHECK(dlerror() == NULL);
+    CHECK(!dlopen(copy_path(&f, path), RTLD_NOW));
+    why = dlerror();
+    CHECK(why && strstr(why, missing[0]));
+    fixture_clear(&f);
+    return 0;
+}
+
+static void test_load_missing_library_said(void)
+{
+    check_child(load_missing, NULL, __func__);
+}
+
+int main(void)
+{
+    const char *library = unused_library();
+
+    test_before_idle_directories_names_listed();
+    test_before_used_directory_name_not_listed();
+    test_before_hwcaps_nothing_listed();
+    test_before_tokens_nothing_listed();
+    test_before_relative_nothing_listed();
+    test_before_no_directory_nothing_listed();
+    test_before_origin_only_system_not_listed();
+    test_before_mixed_both_listed();
+    test_before_no_path_nothing_listed();
+    test_before_nothing_searched_nothing_listed();
+    test_before_each_name_for_itself();
+    test_before_rpath_as_runpath();
+    test_before_rpath_beside_runpath_ignored();
+    test_before_closure_each_object_its_own();
+    test_before_circle_both_listed();
+    test_before_inherited_rpath_object_listed();
+    test_before_place_both_told();
+    test_before_directory_listed_once();
+    test_before_without_mirror_nothing_listed();
+    if (library)
+        test_load_opened_before_nothing_searched(library);
+    else
+        check_skipped("test_load_opened_before_nothing_searched",
+                      "no library that could be opened");
+    test_load_library_in_tree_found();
+    test_load_missing_library_said();
+    return check_report();
+}
