@@ -6,6 +6,7 @@
 #   MPIEXEC=...  default: Hydra's mpiexec if there is one
 #   TESTS=...    what pytest runs, default "tests"
 #   PYTESTFLAGS=...  more options for pytest
+#   STATIC=1     link bin/python-mpi with the static libpython
 #   V=1          print commands in full
 
 ifeq ($(origin CC),default)
@@ -207,8 +208,9 @@ setup: $(VENV)/config.mk ## install what is missing, make .venv
 # The tree is named, so that a checkout below /tmp, which would count as the
 # node's own, is shared as well.
 JOB_ENV := env PATH="$(CURDIR)/$(VENV)/bin:$$PATH" \
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" \
 	PYTHON_MPI_SHARE="$${PYTHON_MPI_SHARE:-$(CURDIR)}"
-DEMO := -n 4 bin/python-mpi.py --timing tests/apps/spectrum.py
+DEMO := -n 4 bin/python-mpi --timing tests/apps/spectrum.py
 
 demo: all ## four ranks with the timing report
 	@echo "$(notdir $(MPIEXEC)) $(DEMO)"
@@ -275,12 +277,14 @@ test-valgrind: c-programs ## C tests, valgrind
 		WRAP='valgrind -q --error-exitcode=99 --leak-check=full' \
 		run-c-tests
 
-C_FILES := $(wildcard src/*.[ch] libmpi_min/*.[ch] tests/c/*.[ch])
+C_FILES := $(wildcard src/*.[ch] src/native/*.[ch] libmpi_min/*.[ch] \
+	tests/c/*.[ch] tests/bench/*.[ch])
 
-lint: build/embedded.h ## ruff, cython-lint, strict C
+lint: build/embedded.h build/target.h build/mpiimport.h ## ruff, cython-lint, strict C
 	$(VPYTHON) -m ruff check bin site src tests tools
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES)
-	$(CC) $(STRICT) $(INCLUDES) -Itests/c -O2 -fsyntax-only \
+	$(CC) $(STRICT) $(INCLUDES) -Itests/c -Ibuild \
+		-isystem $(PYTHON_INCLUDE) -O2 -fsyntax-only \
 		$(filter %.c,$(C_FILES))
 
 format: ## clang-format over the C files

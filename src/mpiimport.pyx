@@ -96,7 +96,7 @@ def _module(name):
     return module
 
 
-# ---- the command line ---------------------------------------------------------
+# ---- the command line -------------------------------------------------------
 
 
 class UsageError(Exception):

@@ -107,7 +107,7 @@ def restore(rest, loaders):
     loaders  [(suffix, class of loaders), ...]
     """
     values, places = marshal.loads(rest)
-    for name, value in zip(NAMES, values):
+    for name, value in zip(NAMES, values, strict=True):
         setattr(sys, name, value)
     for name, origin, locations in places:
         module = sys.modules.get(name)
