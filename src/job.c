@@ -475,20 +475,14 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
                           PATH_MAX - used) == 0;
 }
 
+static const struct mi_record *find_object(const void *job, const char *path)
+{
+    return mi_job_find(job, MI_MIRROR, path);
+}
+
 void mi_job_open_before(struct mi_job *job, const struct mi_record *record)
 {
-    const struct mi_record *needed;
-    const char *name = NULL;
-
-    while ((name = mi_record_before(record, name)) != NULL) {
-        if (!mi_preload_first(job->preload, name))
-            continue;
-        if (name[0] != '/')
-            mi_preload_open(name);
-        else if ((needed = mi_job_find(job, MI_MIRROR, name)) &&
-                 needed->kind == MI_KIND_MIRROR)
-            mi_job_open_before(job, needed);
-    }
+    mi_preload_before(job->preload, record, find_object, job);
 }
 
 int mi_job_compile(struct mi_job *job, char *path)

@@ -32,7 +32,7 @@ static int is_seen(const struct mi_preload *preload, const char *name)
     return 0;
 }
 
-int mi_preload_first(struct mi_preload *preload, const char *name)
+static int is_first(struct mi_preload *preload, const char *name)
 {
     struct seen *seen = NULL;
 
@@ -48,8 +48,81 @@ int mi_preload_first(struct mi_preload *preload, const char *name)
     return seen != NULL;
 }
 
-void mi_preload_open(const char *name)
+static void open_library(const char *name)
 {
     if (!dlopen(name, RTLD_LAZY | RTLD_LOCAL))
         dlerror(); /* forget it: the linker will say so again, in context */
+}
+
+/* What an object needs, directly or not: strings in records of the store. */
+struct needs {
+    const char **list;
+    size_t count, room;
+};
+
+static int needs_add(struct needs *needs, const char *text)
+{
+    size_t room = needs->room ? needs->room * 2 : 16;
+    const char **bigger;
+
+    for (size_t i = 0; i < needs->count; i++)
+        if (strcmp(needs->list[i], text) == 0)
+            return 0;
+    if (needs->count == needs->room) {
+        bigger = realloc(needs->list, room * sizeof(*bigger));
+        if (!bigger)
+            return -1;
+        needs->list = bigger;
+        needs->room = room;
+    }
+    needs->list[needs->count++] = text;
+    return 0;
+}
+
+static int collect_needs(const struct mi_record *record, mi_preload_find *find,
+                         const void *arg, struct needs *needs)
+{
+    const char *text = NULL;
+
+    while ((text = mi_record_before(record, text)) != NULL)
+        if (needs_add(needs, text) != 0)
+            return -1;
+    for (size_t i = 0; i < needs->count; i++) {
+        if (needs->list[i][0] != '/')
+            continue;
+        record = find(arg, needs->list[i]);
+        if (!record || record->kind != MI_KIND_MIRROR)
+            continue;
+        for (text = NULL; (text = mi_record_before(record, text)) != NULL;)
+            if (needs_add(needs, text) != 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* Is the library 'name' the tree's for one of those that need it?  Then which
+ * one is loaded is the linker's affair.
+ */
+static int is_on_tree(const struct needs *needs, const char *name)
+{
+    for (size_t i = 0; i < needs->count; i++)
+        if (needs->list[i][0] == '/' &&
+            strcmp(strrchr(needs->list[i], '/') + 1, name) == 0)
+            return 1;
+    return 0;
+}
+
+void mi_preload_before(struct mi_preload *preload,
+                       const struct mi_record *record, mi_preload_find *find,
+                       const void *arg)
+{
+    struct needs needs = {0};
+
+    if (collect_needs(record, find, arg, &needs) == 0)
+        for (size_t i = 0; i < needs.count; i++)
+            if (needs.list[i][0] != '/' &&
+                !is_on_tree(&needs, needs.list[i]) &&
+                is_first(preload, needs.list[i]))
+                open_library(needs.list[i]);
+    free(needs.list);
 }

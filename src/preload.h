@@ -8,15 +8,24 @@
 #ifndef MI_PRELOAD_H
 #define MI_PRELOAD_H
 
+#include "format.h"
+
 struct mi_preload;
+
+/* The MIRROR record of the object 'path', or NULL. */
+typedef const struct mi_record *mi_preload_find(const void *arg,
+                                                const char *path);
 
 /* NULL when there is no memory.  Never freed: what is open stays open. */
 struct mi_preload *mi_preload_create(void);
 
-/* Is 'name' seen for the first time?  Thread-safe; also 0 without memory. */
-int mi_preload_first(struct mi_preload *preload, const char *name);
-
-/* Open the library 'name' for good; that it is not there is no error. */
-void mi_preload_open(const char *name);
+/* Before the object of that record is opened: open the system's libraries that
+ * it needs, and that what it needs on the tree needs (mi_record_before()),
+ * each once per process.  One of whose name there is another on the tree is
+ * left to the linker, as is one that cannot be opened.  Thread-safe.
+ */
+void mi_preload_before(struct mi_preload *preload,
+                       const struct mi_record *record, mi_preload_find *find,
+                       const void *arg);
 
 #endif

@@ -308,8 +308,17 @@ static int add_from(struct mi_reader *reader, const char *directory,
                : mi_fail_errno(err, "mirror");
 }
 
-/* The directories of a search path that are relative to the object 'path', as
- * "DIR:DIR...", then those of 'more'.  Allocated; NULL without memory.
+/* Does a search path have an empty entry: the working directory? */
+static int has_empty(const char *search)
+{
+    return search && (search[0] == ':' || strstr(search, "::") ||
+                      (search[0] && search[strlen(search) - 1] == ':'));
+}
+
+/* The directories of a search path for the object 'path', as "DIR:DIR...",
+ * then those of 'more', which is such a list: the ones that are relative to
+ * the object as they are; absolute ones behind a '='; "?" for those that only
+ * the linker knows.  Allocated; NULL without memory.
  */
 static char *expand(const char *search, const char *path, const char *more)
 {
@@ -320,72 +329,94 @@ static char *expand(const char *search, const char *path, const char *more)
 
     if (!out)
         return NULL;
+    if (has_empty(search))
+        fputs("?:", out);
     directory_of(path, own);
     while ((entry = mi_elf_path_next(&search, &length)) != NULL)
         if (mi_elf_origin(entry, length, own, directory, sizeof(directory)) ==
             1)
             fprintf(out, "%s:", directory);
+        else if (entry[0] == '/' && !memchr(entry, '$', length))
+            fprintf(out, "=%.*s:", (int)length, entry);
+        else
+            fputs("?:", out);
     fputs(more, out);
     return fclose(out) == 0 ? all : NULL;
 }
 
-/* Is 'name' certainly in none of the directories of a search path, of which
- * those relative to the object have been looked through, and is there one
- * that the linker would look at in vain?
+/* Is 'name' in the absolute directory of 'length' bytes, in 'path' (PATH_MAX)
+ * then: 1 or 0, or -1 if that is not to be found out.
  */
-static int is_sought_in_vain(struct mi_reader *reader, const char *search,
-                             const char *name)
+static int is_in(struct mi_reader *reader, const char *directory,
+                 size_t length, const char *name, char *path)
 {
     const struct mi_record *list;
     struct mi_error err;
-    const char *entry;
-    size_t length;
-    char path[PATH_MAX];
-    int absolute = 0;
 
-    while ((entry = mi_elf_path_next(&search, &length)) != NULL) {
-        if (mi_elf_origin(entry, length, "/", path, sizeof(path)) == 1)
-            continue;
-        if (entry[0] != '/' || length >= sizeof(path) ||
-            memchr(entry, '$', length))
-            return 0;
-        memcpy(path, entry, length);
-        path[length] = '\0';
-        if (mi_reader_answer(reader, MI_LIST, path, "", &list, &err) != 1)
-            return 0;
-        if (list->kind == MI_KIND_LIST
-                ? mi_entries_type(list, name) ||
-                      mi_entries_type(list, "glibc-hwcaps")
-                : list->code != ENOENT)
-            return 0;
-        absolute = 1;
-    }
-    return absolute;
+    if (length + strlen(name) + 2 > PATH_MAX)
+        return -1;
+    memcpy(path, directory, length);
+    path[length] = '\0';
+    if (mi_reader_answer(reader, MI_LIST, path, "", &list, &err) != 1)
+        return -1;
+    if (list->kind != MI_KIND_LIST)
+        return list->code == ENOENT ? 0 : -1;
+    if (mi_entries_type(list, "glibc-hwcaps"))
+        return -1;
+    path[length] = '/';
+    strcpy(path + length + 1, name);
+    return mi_entries_type(list, name) != 0;
 }
 
-/* Add a library that object needs, from one of the directories 'dirs', and
- * note in 'before' what has to be open before the object: that library, or a
- * name that is the system's to find.  Without that, each rank's linker would
- * look for it in the object's absolute directories, on the tree.
+/* 'name' is in no directory that is relative to the object.  Note its path if
+ * it is in an absolute one, and the name itself if those are searched in vain
+ * (so that it is the system's).
+ */
+static void note_absolute(struct mi_reader *reader, const char *dirs,
+                          const char *name, FILE *before)
+{
+    const char *entry;
+    char path[PATH_MAX];
+    size_t length;
+    int absolute = 0, rc = 0;
+
+    while (rc == 0 && (entry = mi_elf_path_next(&dirs, &length)) != NULL) {
+        if (entry[0] == '?')
+            return;
+        if (entry[0] != '=')
+            continue;
+        absolute = 1;
+        rc = is_in(reader, entry + 1, length - 1, name, path);
+    }
+    if (rc > 0)
+        fprintf(before, "%s%c", path, '\0');
+    else if (rc == 0 && absolute)
+        fprintf(before, "%s%c", name, '\0');
+}
+
+/* Add a library that an object needs, from one of the directories 'dirs', and
+ * note it in 'before'.
  */
 static int add_library(struct mi_reader *reader, const char *dirs,
                        const char *name, const char *handed,
-                       const char *search, struct closure *closure,
-                       FILE *before, struct mi_error *err)
+                       struct closure *closure, FILE *before,
+                       struct mi_error *err)
 {
-    const char *entry;
+    const char *cursor = dirs, *entry;
     char path[PATH_MAX];
     size_t length;
     int rc = 0;
 
     if (strchr(name, '/'))
         return 0;
-    while (rc == 0 && (entry = mi_elf_path_next(&dirs, &length)) != NULL)
-        rc = add_from(reader, entry, length, name, handed, path, closure, err);
+    while (rc == 0 && (entry = mi_elf_path_next(&cursor, &length)) != NULL)
+        if (entry[0] == '/')
+            rc = add_from(reader, entry, length, name, handed, path, closure,
+                          err);
     if (rc > 0)
         fprintf(before, "%s%c", path, '\0');
-    else if (rc == 0 && is_sought_in_vain(reader, search, name))
-        fprintf(before, "%s%c", name, '\0');
+    else if (rc == 0)
+        note_absolute(reader, dirs, name, before);
     return rc < 0 ? -1 : 0;
 }
 
@@ -393,6 +424,10 @@ static int add_library(struct mi_reader *reader, const char *dirs,
  * those that need it: a RUNPATH holds for the object alone, an RPATH also for
  * what it needs, and is ignored beside a RUNPATH (ld.so(8)).  What is not
  * found is the system's, or the linker's to complain about.
+ *
+ * 'before' gets what mi_record_before() lists.  Each rank's linker would look
+ * for the system's libraries in the object's absolute directories, on the
+ * tree, unless they are open by then.
  */
 static int add_needed(struct mi_reader *reader, size_t object,
                       const struct mi_elf *elf, struct closure *closure,
@@ -406,8 +441,8 @@ static int add_needed(struct mi_reader *reader, size_t object,
     int rc = dirs && handed ? 0 : mi_fail_errno(err, "mirror");
 
     for (size_t i = 0; rc == 0 && i < elf->needed_count; i++)
-        rc = add_library(reader, dirs, elf->needed[i], handed,
-                         mi_elf_search(elf), closure, before, err);
+        rc = add_library(reader, dirs, elf->needed[i], handed, closure, before,
+                         err);
     free(dirs);
     free(handed);
     return rc;
