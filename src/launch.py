@@ -293,6 +293,32 @@ def _end_all(seconds):
     core.abort(1)
 
 
+def _show(job, error):
+    """Print the header and the traceback, in one piece: other nodes may print
+    theirs at the same time, and some versions write word by word.  A hook of
+    the program's own, which may end the process, writes as it likes.
+    """
+    import io
+
+    stream = sys.stderr
+    header = (
+        f"{NAME}: rank {job.rank} of {job.size} "
+        f"({os.uname().nodename}): uncaught exception\n"
+    )
+    if stream is None or sys.excepthook is not sys.__excepthook__:
+        if stream is not None:
+            stream.write(header)
+        core.print_exception(error, _own(error.__traceback__))
+        return
+    sys.stderr = text = io.StringIO(header)
+    text.seek(0, io.SEEK_END)
+    try:
+        core.print_exception(error, _own(error.__traceback__))
+    finally:
+        sys.stderr = stream
+        stream.write(text.getvalue())
+
+
 def _crash(job, error):
     """An uncaught exception: one traceback per node, then the end of all."""
     if core.forked():
@@ -305,12 +331,7 @@ def _crash(job, error):
         sys.exit(1)
     first = core.first_crash()
     if first:
-        if sys.stderr is not None:
-            sys.stderr.write(
-                f"{NAME}: rank {job.rank} of {job.size} "
-                f"({os.uname().nodename}): uncaught exception\n"
-            )
-        core.print_exception(error, _own(error.__traceback__))
+        _show(job, error)
     # Elsewhere on the node the first rank prints, and ends us.
     _end_all(0.2 if first else 2)
 

@@ -161,7 +161,7 @@ def test_disjoint_and_stop_load_directly(launch, ranks, nodes, tmp_path):
             other.start(); other.join()
         found.append(loader("colorsys"))
         mpiimport.stop()
-        found.append(loader("chunk"))
+        found.append(loader("sched"))
         mpiimport.resume()
         found.append(loader("wave"))
         print(*found)
