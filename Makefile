@@ -37,7 +37,7 @@ MPIEXEC ?= $(shell command -v mpiexec.mpich || command -v mpiexec.hydra || \
 # it has something to set up and leaves it alone otherwise; make reads it and
 # starts over when it is new.
 
-WITHOUT_SETUP := help clean distclean format test-c test-asan test-tsan \
+WITHOUT_SETUP := help test-pythons clean distclean format test-c test-asan test-tsan \
 	test-valgrind c-programs run-c-tests
 ifneq ($(filter-out $(WITHOUT_SETUP),$(or $(MAKECMDGOALS),all)),)
 include $(VENV)/config.mk
@@ -198,7 +198,7 @@ build/native.flags: FORCE
 # ---- targets --------------------------------------------------------------
 
 .PHONY: all setup demo test test-c test-unit test-mpi test-asan test-tsan \
-	test-valgrind mpi-environments c-programs run-c-tests lint format \
+	test-valgrind test-pythons mpi-environments c-programs run-c-tests lint format \
 	bench clean distclean help FORCE
 
 all: $(EXTENSION) $(NATIVE) ## build both launchers (default)
@@ -239,6 +239,11 @@ test-unit: all ## tests without mpiexec
 
 test-mpi: all $(WORLD_TESTS) mpi-environments ## tests with mpiexec
 	$(Q)$(PYTEST) tests/mpi tests/launch
+
+# Copies of the checkout, each with a .venv of its own.
+test-pythons: ## the core tests with every CPython of this machine
+	@TESTS="$(if $(filter command line environment,$(origin TESTS)),$(TESTS))" \
+		tools/test-pythons.sh
 
 c-programs: $(C_TESTS) $(WORLD_TESTS)
 

@@ -38,4 +38,6 @@ def load():
 
 
 if __name__ == "__main__":
-    load().main(sys.argv)
+    STATUS = load().main(sys.argv)
+    if STATUS:
+        sys.exit(STATUS)

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -192,6 +194,23 @@ int mpimin_finalized(struct mpimin *mpi, int *flag, struct mi_error *err)
 }
 
 /* Bring MPI up, or find out its thread level if it is up. */
+/* The threads that MPI starts inherit what is blocked: a signal that the
+ * program blocks later must not find one of them to end the process by.
+ * Returns what was blocked before.
+ */
+static sigset_t block_signals(void)
+{
+    static const int own[] = {SIGSEGV, SIGBUS,  SIGFPE,
+                              SIGILL,  SIGABRT, SIGTRAP};
+    sigset_t set, before;
+
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&set, own[i]);
+    pthread_sigmask(SIG_SETMASK, &set, &before);
+    return before;
+}
+
 static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
                  int *ours, struct mi_error *err)
 {
@@ -211,8 +230,11 @@ static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
         if (mpimin_check_code(mpi, rc, "MPI_Query_thread", err) < 0)
             return -1;
     } else {
+        sigset_t before = block_signals();
+
         rc = mpi->calls.init_thread(NULL, NULL, mpi->abi.thread[required],
                                     level);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (mpimin_check_code(mpi, rc, "MPI_Init_thread", err) < 0)
             return -1;
     }

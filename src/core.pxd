@@ -118,6 +118,7 @@ cdef extern from "job.h" nogil:
     int mi_job_rank(const mi_job *job)
     int mi_job_size(const mi_job *job)
     int mi_job_source(const mi_job *job)
+    int mi_job_direct(const mi_job *job)
     int mi_job_stored(const mi_job *job)
     int mi_job_ask(mi_job *job, mi_query query, const char *key,
                    const char *extra, const mi_record **record, mi_error *err)

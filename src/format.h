@@ -19,9 +19,8 @@
  *            FILE    the bytes of the file, or of the bytecode file
  *            ABSENT  (of a damaged object) one line that says why
  *            MIRROR  its place ("" if that is the path), and what it needs
- *                    (mi_record_before()), terminated each; none if all is empty
- *            STAT    of MI_REAL: the real path, terminated
- *            others  none
+ *                    (mi_record_before()), terminated each; none if all is
+ * empty STAT    of MI_REAL: the real path, terminated others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
  *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
@@ -160,9 +159,10 @@ const void *mi_record_payload(const struct mi_record *record);
  * or the payload's first string where that differs.
  */
 const char *mi_record_place(const struct mi_record *record);
-/* MIRROR: what the object needs, one after the other: the path of a library
- * on the tree (with a '/'; a record of its own tells whether it is mirrored),
- * or the name of one of the system, which has to be open before the object.  'previous' is NULL at first; NULL at the end.
+/* MIRROR: what the object needs, one after the other: the path of a library on
+ * the tree (with a '/'; a record of its own tells whether it is mirrored), or
+ * the name of one of the system, which has to be open before the object.
+ * 'previous' is NULL at first; NULL at the end.
  */
 const char *mi_record_before(const struct mi_record *record,
                              const char *previous);

@@ -31,7 +31,7 @@ struct mi_job {
     int ours; /* we initialised MPI, so we finalise it */
     int rank, size;
     char *tmpdir; /* where node stores are made */
-    int report;
+    int direct, report;
     uint64_t grace, patience; /* nanoseconds */
     atomic_uint lost; /* growth of the store when patience was over, plus 1 */
     mpimin_comm comm;
@@ -137,6 +137,21 @@ static int start_mpi(struct mi_job *job, const struct mi_job_config *config,
     return mpimin_on_finalize(job->mpi, on_finalize, job, err);
 }
 
+/* What all ranks have to do alike is as on rank 0, whatever their command
+ * lines say (mpiexec a : b).
+ */
+static int agree(struct mi_job *job, const struct mi_job_config *config,
+                 struct mi_error *err)
+{
+    int32_t modes[2] = {config->direct, config->report};
+
+    if (mpimin_bcast(job->mpi, modes, sizeof(modes), 0, job->comm, err) != 0)
+        return -1;
+    job->direct = modes[0];
+    job->report = modes[1];
+    return 0;
+}
+
 static void say_direct(struct mi_job *job, const struct mi_error *why)
 {
     char text[1400];
@@ -222,7 +237,7 @@ static int start_node(struct mi_job *job, const struct mi_job_config *config,
     struct mi_error why;
 
     mi_error_clear(&why);
-    if (config->direct) {
+    if (job->direct) {
         job->node = (struct mi_node){.size = 1, .nodes = 1};
         return 0;
     }
@@ -252,7 +267,6 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
     if (!job)
         return mi_fail_errno(err, "job");
     pthread_mutex_init(&job->lock, NULL);
-    job->report = config->report;
     job->grace =
         (uint64_t)(config->grace > 0 ? config->grace : GRACE) * 1000000u;
     job->patience =
@@ -268,6 +282,7 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
         return mi_fail_errno(err, "job");
     pthread_atfork(NULL, NULL, after_fork);
     if (start_mpi(job, config, &level, err) != 0 ||
+        agree(job, config, err) != 0 ||
         start_node(job, config, tmpdir, level, err) != 0)
         return -1;
     return 0;
@@ -286,6 +301,11 @@ int mi_job_size(const struct mi_job *job)
 int mi_job_source(const struct mi_job *job)
 {
     return job->reader != NULL && !mi_job_forked();
+}
+
+int mi_job_direct(const struct mi_job *job)
+{
+    return job->direct;
 }
 
 int mi_job_stored(const struct mi_job *job)

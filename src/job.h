@@ -20,11 +20,12 @@ struct mi_job;
 /* Strings are borrowed for the call of mi_job_start(); NULL is a default. */
 struct mi_job_config {
     const char *mpi;    /* which library: mpimin_open() */
-    const char *libdir; /* where to look first for it */
+    const char *libdir; /* the environment's lib/: mpimin_open() */
     const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
     int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
     int readers;        /* threads of root's pool; 0: 16 */
-    int direct;         /* every rank reads for itself: no stores, no pumps */
+    int direct;         /* every rank reads for itself: no stores, no pumps;
+                         * this and 'report' are rank 0's to say */
     int grace;          /* milliseconds before a rank asks; 0: 2 */
     int patience;       /* seconds before a rank gives up; 0: 60 */
     int thread; /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
@@ -61,6 +62,8 @@ int mi_job_rank(const struct mi_job *job);
 int mi_job_size(const struct mi_job *job);
 /* Does this rank read the tree (for others, or because nobody else does)? */
 int mi_job_source(const struct mi_job *job);
+/* Does every rank read for itself?  As rank 0's configuration says. */
+int mi_job_direct(const struct mi_job *job);
 /* Are questions answered here at all (0: load directly)? */
 int mi_job_stored(const struct mi_job *job);
 

@@ -320,15 +320,18 @@ def _show(job, error):
 
 
 def _crash(job, error):
-    """An uncaught exception: one traceback per node, then the end of all."""
+    """An uncaught exception: one traceback per node, then the end of all.
+
+    Returns where there is nobody else to end.
+    """
     if core.forked():
         core.print_exception(error, _own(error.__traceback__))
-        sys.exit(1)
+        return
     if job.size == 1:
         core.print_exception(error, _own(error.__traceback__))
         if isinstance(error, KeyboardInterrupt):
             _interrupted()
-        sys.exit(1)
+        return
     first = core.first_crash()
     if first:
         _show(job, error)
@@ -337,13 +340,15 @@ def _crash(job, error):
 
 
 def _guarded(job, options, program):
-    """Run, with the ends that python3 and MPI ask for."""
+    """Run, with the ends that python3 and MPI ask for.  Returns the status."""
     try:
         _run(job, options, program)
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001  like the interpreter's top
         _crash(job, error)
+        return 1
+    return 0
 
 
 # ---- start and end ----------------------------------------------------------
@@ -434,33 +439,35 @@ def _execute(job, options, arguments):
     """From the importer to the end of the program.  Collective.
 
     arguments  what sys.orig_argv is to have after the interpreter
+    Returns the exit status.
     """
     program, speaks = _share_plan(job, options)
+    first = {"command": "-c", "module": "-m", "stdin": "-", "none": ""}
+    sys.argv[:] = [first.get(options.program, options.value), *options.args]
+    sys.orig_argv[1:] = arguments
     if not options.no_site:
         _site(job)
     if program["kind"] == "error":
         if speaks:
             sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
         core.boot_done()
-        sys.exit(2)
-    first = {"command": "-c", "module": "-m", "stdin": "-", "none": ""}
-    sys.argv[:] = [first.get(options.program, options.value), *options.args]
-    sys.orig_argv[1:] = arguments
+        return 2
     sys.path[:0] = _first_path(options, program)
     core.boot_done()
-    _guarded(job, options, program)
+    return _guarded(job, options, program)
 
 
 def main(argv):
     """python-mpi.py: run the program that the command line names.  Collective.
 
     argv  the launcher's own sys.argv
+    Returns the exit status; exits by SystemExit where the program does.
     """
     options = _parse(argv[1:])
     if options.program == "help":
         if core.is_first():
             sys.stdout.write(core.help_text(os.path.basename(argv[0])))
-        return
+        return 0
     if options.program == "version":
         os.execv(
             sys.executable, [sys.executable, "-" + "V" * options.version_level]
@@ -468,7 +475,7 @@ def main(argv):
     _restart(options, argv[0], argv[1:])
     job = _start(options)
     given, _ = _given(options, argv[0])
-    _execute(job, options, [*given, *options.words])
+    return _execute(job, options, [*given, *options.words])
 
 
 def run_native(job, options, received):
@@ -479,9 +486,9 @@ def run_native(job, options, received):
     """
     startup = core._module("startup")
     loaders = core._module("loaders")
-    if job.rank == 0 and job.size > 1 and job.strategy != "none":
+    if job.rank == 0 and job.size > 1 and not job.direct:
         job.bcast(startup.pack(loaders.STOCK[:2]))
     _enter(job, options)
     if received is not None:
         startup.restore(received, loaders.STORED)
-    _execute(job, options, options.words)
+    return _execute(job, options, options.words)

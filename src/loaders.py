@@ -22,6 +22,7 @@ from _frozen_importlib_external import (
     _compile_bytecode,
     cache_from_source,
 )
+from _thread import allocate_lock
 
 import mpiimport as core
 
@@ -151,7 +152,9 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
         data = None if self.mpi_again else core.bytecode(path)
         try:
             if data is core.PENDING:
-                return _compile(fullname, path)
+                data = _compile_once(fullname, path)
+                if isinstance(data, _code_type):
+                    return data
             if data is core.SOURCE:
                 return _SourceOnly(fullname, path).get_code(fullname)
             if data is None:
@@ -227,6 +230,20 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
         return module
 
 
+_compiling = {}  # path -> lock
+
+
+def _compile_once(fullname, path):
+    """Root: what _compile() returns, or what bytecode() does if another thread
+    has compiled it meanwhile.
+    """
+    if not _served:
+        return _compile(fullname, path)
+    with _compiling.setdefault(path, allocate_lock()):
+        data = core.bytecode(path)
+        return _compile(fullname, path) if data is core.PENDING else data
+
+
 def _compile(fullname, path):
     """Root: compile by stock means, which writes the .pyc, and publish."""
     loader = SourceFileLoader(fullname, path)
@@ -247,16 +264,19 @@ def compile_for_others(path):
     """Root: publish the bytecode of a file that another rank imports."""
     name = path.rpartition("/")[2].rpartition(".")[0]
     try:
-        _compile(name, path)
+        _compile_once(name, path)
     except Exception:  # noqa: BLE001  the importing rank will meet it, too
         return
 
 
-def setup(strategy):
+def setup(strategy, served):
     """Fill in DIRECT and STORED: [(suffix, loader class), ...] in the order
     in which stock looks for them, DIRECT with lists of suffixes.
+
+    served  another thread of this rank compiles as well
     """
-    global DIRECT, STORED
+    global DIRECT, STORED, _served
+    _served = served
     if strategy == "all":
         LOOKERS["importlib.metadata"] = _look_at_metadata
         LOOKERS["sysconfig"] = _look_when_executed

@@ -244,6 +244,10 @@ cdef class Job:
         return mi_job_size(self.job)
 
     @property
+    def direct(self):
+        return bool(mi_job_direct(self.job))
+
+    @property
     def source(self):
         return bool(mi_job_source(self.job))
 
@@ -857,7 +861,8 @@ def hook():
     """Put the importer into place.  Local; after start()."""
     cdef Job job = _job
     loaders = _module("loaders")
-    loaders.setup(job.strategy)
+    served = mi_job_source(job.job) and mi_job_size(job.job) > 1
+    loaders.setup(job.strategy, served)
     _set_suffixes([ending for ending, _ in loaders.STORED])
     if job.strategy == "none":
         sys.path_hooks.insert(0, lambda path: _stock_hook(path, loaders))
@@ -865,7 +870,7 @@ def hook():
         sys.path_hooks.insert(0, path_hook)
     sys.path_importer_cache.clear()
     _count_early(loaders)
-    if mi_job_source(job.job) and mi_job_size(job.job) > 1:
+    if served:
         from _thread import start_new_thread
         start_new_thread(compile_service, ())
 

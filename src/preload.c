@@ -79,6 +79,9 @@ static int needs_add(struct needs *needs, const char *text)
     return 0;
 }
 
+/* -1 if something that is needed is not mirrored: nobody knows what that
+ * needs, and the linker may well find it on the tree.
+ */
 static int collect_needs(const struct mi_record *record, mi_preload_find *find,
                          const void *arg, struct needs *needs)
 {
@@ -92,7 +95,7 @@ static int collect_needs(const struct mi_record *record, mi_preload_find *find,
             continue;
         record = find(arg, needs->list[i]);
         if (!record || record->kind != MI_KIND_MIRROR)
-            continue;
+            return -1;
         for (text = NULL; (text = mi_record_before(record, text)) != NULL;)
             if (needs_add(needs, text) != 0)
                 return -1;

@@ -369,8 +369,9 @@ static int is_in(struct mi_reader *reader, const char *directory,
 }
 
 /* 'name' is in no directory that is relative to the object.  Note its path if
- * it is in an absolute one, and the name itself if those are searched in vain
- * (so that it is the system's).
+ * it is in an absolute one, a path that nothing has if only the linker knows,
+ * and the name itself if absolute ones are searched in vain (so that it is the
+ * system's).
  */
 static void note_absolute(struct mi_reader *reader, const char *dirs,
                           const char *name, FILE *before)
@@ -381,16 +382,18 @@ static void note_absolute(struct mi_reader *reader, const char *dirs,
     int absolute = 0, rc = 0;
 
     while (rc == 0 && (entry = mi_elf_path_next(&dirs, &length)) != NULL) {
-        if (entry[0] == '?')
-            return;
-        if (entry[0] != '=')
+        if (entry[0] == '/')
             continue;
         absolute = 1;
-        rc = is_in(reader, entry + 1, length - 1, name, path);
+        rc = entry[0] == '?'
+                 ? -1
+                 : is_in(reader, entry + 1, length - 1, name, path);
     }
-    if (rc > 0)
+    if (rc < 0)
+        fprintf(before, "/?/%s%c", name, '\0');
+    else if (rc > 0)
         fprintf(before, "%s%c", path, '\0');
-    else if (rc == 0 && absolute)
+    else if (absolute)
         fprintf(before, "%s%c", name, '\0');
 }
 

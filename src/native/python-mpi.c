@@ -8,6 +8,8 @@
  */
 #include <Python.h>
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,12 +31,23 @@
 #define NAME "python-mpi"
 #define USAGE 2 /* exit status, as python3 */
 
+/* MPI comes before Python: what it takes hold of in the process is not to be
+ * what Python finds at its start.
+ */
+struct process {
+    int held[3]; /* standard descriptors that were closed: now /dev/null */
+    struct sigaction actions[NSIG];
+};
+
 struct native {
     struct mi_options options;
     struct mi_environment environment;
     PyConfig config;
     int seeded;      /* by the user's PYTHONHASHSEED */
     char check_hash; /* of --check-hash-based-pycs: a, d or n */
+    int inspect;     /* -i */
+    int use_environment;
+    struct process process;
     struct mi_job *job;
     struct mi_startup startup;
 };
@@ -44,6 +57,53 @@ struct head {
     int32_t failed; /* rank 0 has said why */
     uint32_t seed;
 };
+
+/* ---- the process as it was ---------------------------------------------- */
+
+/* Before MPI. */
+static void keep_process(struct process *process)
+{
+    for (int i = 0; i < 3; i++)
+        process->held[i] =
+            fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) == i;
+    for (int i = 1; i < NSIG; i++)
+        if (sigaction(i, NULL, &process->actions[i]) != 0)
+            process->actions[i].sa_handler = SIG_ERR;
+}
+
+static int is_same(const struct sigaction *a, const struct sigaction *b)
+{
+    return a->sa_handler == b->sa_handler;
+}
+
+/* Before Python: put the signals back; 'process' gets MPI's. */
+static void restore_process(struct process *process)
+{
+    struct sigaction before;
+
+    for (int i = 0; i < 3; i++)
+        if (process->held[i])
+            close(i);
+    for (int i = 1; i < NSIG; i++) {
+        before = process->actions[i];
+        if (before.sa_handler == SIG_ERR ||
+            sigaction(i, NULL, &process->actions[i]) != 0 ||
+            is_same(&before, &process->actions[i]) ||
+            sigaction(i, &before, NULL) != 0)
+            process->actions[i].sa_handler = SIG_ERR;
+    }
+}
+
+/* After Python: MPI's again, where Python has not set its own. */
+static void resume_process(const struct process *process)
+{
+    struct sigaction now;
+
+    for (int i = 1; i < NSIG; i++)
+        if (process->actions[i].sa_handler != SIG_ERR &&
+            sigaction(i, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+            sigaction(i, &process->actions[i], NULL);
+}
 
 /* ---- messages ----------------------------------------------------------- */
 
@@ -122,6 +182,8 @@ static PyStatus read_config(struct native *native)
         return status;
     native->seeded = config->use_hash_seed;
     native->check_hash = (char)config->check_hash_pycs_mode[0];
+    native->inspect = config->inspect;
+    native->use_environment = config->use_environment;
     if (config->warn_default_encoding) {
         PyConfig_Clear(config);
         status = set_words(config, native);
@@ -153,8 +215,7 @@ static int start_job(struct native *native, struct mi_error *err)
 /* Do the others start from what rank 0 finds? */
 static int is_shared(const struct native *native)
 {
-    return mi_job_size(native->job) > 1 && !native->options.direct &&
-           native->options.strategy != MI_STRATEGY_NONE;
+    return mi_job_size(native->job) > 1 && !mi_job_direct(native->job);
 }
 
 /* A seed that is not 0, which would switch the randomisation off. */
@@ -258,21 +319,35 @@ static _Noreturn void give_up(struct native *native, PyStatus status)
     Py_ExitStatusException(status);
 }
 
-/* PyErr_Print() ends the process after SystemExit. */
+/* PyErr_Print() ends the process after SystemExit, unless there is an
+ * interactive session to come.
+ */
 static int run(struct native *native)
 {
     PyObject *module = PyImport_ImportModule("mpiimport");
     PyObject *result = NULL;
+    int status = 1;
 
     if (module)
         result =
             mpiimport_run(native->job, &native->options, native->startup.rest,
                           native->startup.rest_size);
-    if (!result)
+    if (result)
+        status = (int)PyLong_AsLong(result);
+    if (PyErr_Occurred())
         PyErr_Print();
     Py_XDECREF(module);
     Py_XDECREF(result);
-    return result ? 0 : 1;
+    return status;
+}
+
+/* -i, or PYTHONINSPECT, which the program may have set. */
+static int is_inspected(const struct native *native)
+{
+    const char *wish =
+        native->use_environment ? getenv("PYTHONINSPECT") : NULL;
+
+    return (native->inspect || (wish && wish[0])) && isatty(0);
 }
 
 static int end(int status)
@@ -292,14 +367,16 @@ static int start_python(struct native *native, PyStatus *status,
         *status = PyStatus_NoMemory();
         return 0;
     }
-    if (mi_job_rank(native->job) == 0 || !is_shared(native)) {
-        *status = Py_InitializeFromConfig(&native->config);
-        return 0;
+    if (mi_job_rank(native->job) > 0 && is_shared(native)) {
+        rc = receive_startup(native, err);
+        if (rc != 0)
+            return rc;
     }
-    rc = receive_startup(native, err);
-    if (rc == 0)
-        *status = mi_startup_initialize(&native->startup, &native->config);
-    return rc;
+    restore_process(&native->process);
+    *status = mi_startup_initialize(&native->startup, &native->config);
+    if (!PyStatus_Exception(*status))
+        resume_process(&native->process);
+    return 0;
 }
 
 static int launch(struct native *native)
@@ -320,7 +397,10 @@ static int launch(struct native *native)
         give_up(native, status);
     PyConfig_Clear(&native->config);
     mi_environment_clear(&native->environment);
-    return end(run(native));
+    rc = run(native);
+    if (is_inspected(native))
+        rc = PyRun_AnyFileFlags(stdin, "<stdin>", NULL) != 0;
+    return end(rc);
 }
 
 /* ---- main --------------------------------------------------------------- */
@@ -355,6 +435,7 @@ int main(int argc, char **argv)
     status = read_config(&native);
     if (PyStatus_Exception(status))
         return exit_by(status);
+    keep_process(&native.process);
     if (start_job(&native, &err) != 0) {
         say(&err);
         mi_job_abort(native.job, 1);

@@ -141,7 +141,8 @@ PyStatus mi_startup_initialize(struct mi_startup *startup,
     const struct _frozen *before = PyImport_FrozenModules;
     PyStatus status;
 
-    PyImport_FrozenModules = startup->frozen;
+    if (startup->frozen)
+        PyImport_FrozenModules = startup->frozen;
     status = Py_InitializeFromConfig(config);
     PyImport_FrozenModules = before;
     return status;

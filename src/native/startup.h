@@ -40,8 +40,8 @@ struct mi_startup {
 int mi_startup_take(struct mi_startup *startup, void *bytes, size_t size,
                     PyConfig *config, struct mi_error *err);
 
-/* Initialise the interpreter with it.  sys.path and some others are not right
- * before startup.restore() has got 'rest'.
+/* Initialise the interpreter with it; as usual if it is all zero.  sys.path
+ * and some others are not right before startup.restore() has got 'rest'.
  */
 PyStatus mi_startup_initialize(struct mi_startup *startup,
                                const PyConfig *config);

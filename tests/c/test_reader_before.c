@@ -1,4 +1,7 @@
-/* Tests of src/reader.c: what has to be open before a mirrored object. */
+/* Tests of src/reader.c: what a mirrored object needs, on the tree or from the
+ * system, and what the dynamic linker makes of it, once that is open which
+ * has to be (src/preload.c).
+ */
 #include "reader_fixture.h"
 
 #include <dlfcn.h>
@@ -83,17 +86,23 @@ static const char *make_rpath(const struct fixture *f, const char *name,
     return path;
 }
 
-/* Add a RUNPATH without a directory, which makes the RPATH of no effect. */
-static void add_empty_runpath(const char *path)
+/* Add a RUNPATH, which makes the RPATH of no effect, and is the end of it. */
+static void add_runpath(const char *path, const char *runpath)
 {
     struct fixture_image *image;
+    uint64_t end = 0;
     Elf64_Dyn *entry;
     size_t size;
 
     image = check_read(path, &size);
     for (entry = image->dynamic; entry->d_tag != DT_NULL; entry++)
-        continue;
-    *entry = (Elf64_Dyn){.d_tag = DT_RUNPATH};
+        if (entry->d_tag == DT_RPATH)
+            end =
+                entry->d_un.d_val + strlen(image->strings + entry->d_un.d_val);
+    *entry =
+        (Elf64_Dyn){.d_tag = DT_RUNPATH, .d_un.d_val = end - strlen(runpath)};
+    check_need(end && !strcmp(image->strings + entry->d_un.d_val, runpath),
+               "end of the RPATH");
     check_write(path, image, size);
     free(image);
 }
@@ -165,8 +174,8 @@ static void expect_stream(struct fixture *f, const struct mi_record *record,
     CHECK_FOR(path, found == 1);
 }
 
-/* What has to be open before the object: "NAME NAME...", in the record's
- * order; the tree is '@'.
+/* What the object needs: "NAME NAME...", in the record's order; the tree is
+ * '@'.
  */
 static void expect_before(const struct fixture *f,
                           const struct mi_record *record, const char *expected,
@@ -190,7 +199,7 @@ static void expect_before(const struct fixture *f,
     CHECK_FOR(text, strcmp(found, expected) == 0);
 }
 
-/* Have the object mirrored: a copy like the original, and what is before. */
+/* Have the object mirrored: a copy like the original, and what it needs. */
 static const struct mi_record *expect_object(struct fixture *f,
                                              const char *path,
                                              const char *before,
@@ -246,15 +255,49 @@ static void test_before_idle_directories_names_listed(void)
 }
 
 /* What the linker finds there is not the system's. */
-static void test_before_used_directory_name_not_listed(void)
+static void test_before_used_directory_path_listed(void)
 {
-    static const char *const used[] = {
-        "@/used",        "@/used/",       "@/idle/../used",
-        "@/to-used",     "@/linked",      "@/dangling",
-        "@/idle:@/used", "@/used:@/idle", "@/idle:@/absent:@/used:@/empty",
+    static const char *const cases[][2] = {
+        {"@/used", "@/used/libneed.so"},
+        {"@/used/", "@/used//libneed.so"},
+        {"@/idle/../used", "@/idle/../used/libneed.so"},
+        {"@/to-used", "@/to-used/libneed.so"},
+        {"@/linked", "@/linked/libneed.so"},
+        {"@/dangling", "@/dangling/libneed.so"},
+        {"@/idle:@/used", "@/used/libneed.so"},
+        {"@/used:@/idle", "@/used/libneed.so"},
+        {"@/linked:@/used", "@/linked/libneed.so"},
+        {"@/idle:@/absent:@/used:@/empty", "@/used/libneed.so"},
     };
+    char before[80];
 
-    EXPECT_EACH(used, "libc.so.6");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(before, sizeof(before), "libc.so.6 %s", cases[i][1]);
+        expect(cases[i][0], need, before);
+    }
+}
+
+/* On the tree, and not known to the mirror. */
+static void test_before_used_directory_no_record(void)
+{
+    struct fixture f;
+
+    make_tree(&f);
+    expect_object(&f, make_object(&f, "pkg/ext.so", need, "@/used"),
+                  "libc.so.6 @/used/libneed.so", "ext.so");
+    CHECK(!fixture_find(&f, MI_MIRROR, fixture_path(&f, "used/libneed.so")));
+    CHECK(fixture_find(&f, MI_LIST, fixture_path(&f, "used")) != NULL);
+    fixture_clear(&f);
+}
+
+/* What is found ahead of a directory that only the linker knows. */
+static void test_before_used_then_unknown_path_listed(void)
+{
+    static const char *const cases[] = {"@/used:@/$LIB", "@/used:@/capable",
+                                        "@/idle:@/used:idle",
+                                        "@/used:@/idle/libneed.so.1"};
+
+    EXPECT_EACH(cases, "@/used/libneed.so");
 }
 
 /* Libraries for some processors only: not for us to know. */
@@ -265,6 +308,15 @@ static void test_before_hwcaps_nothing_listed(void)
                                           "$ORIGIN:@/capable"};
 
     EXPECT_EACH(capable, "");
+}
+
+/* An empty entry is the working directory, which only the rank knows. */
+static void test_before_empty_entry_nothing_listed(void)
+{
+    static const char *const empty[] = {
+        "@/idle:", ":@/idle", "@/idle::@/idle", ":", "::", "$ORIGIN::@/idle"};
+
+    EXPECT_EACH(empty, "");
 }
 
 static void test_before_tokens_nothing_listed(void)
@@ -324,7 +376,6 @@ static void test_before_no_path_nothing_listed(void)
 {
     expect(NULL, need, "");
     expect("", need, "");
-    expect(":", need, "");
 }
 
 /* Of the libraries that are needed, only bare names are searched for. */
@@ -342,7 +393,7 @@ static void test_before_each_name_for_itself(void)
     static const char *const names[] = {"libb.so", "libneed.so", "liba.so",
                                         "libc.so.6", NULL};
 
-    expect("@/used", names, "libb.so liba.so libc.so.6");
+    expect("@/used", names, "libb.so @/used/libneed.so liba.so libc.so.6");
     expect("@/idle", names, "libb.so libneed.so liba.so libc.so.6");
     expect("$ORIGIN/../used:@/idle", names,
            "libb.so @/used/libneed.so liba.so libc.so.6");
@@ -352,10 +403,11 @@ static void test_before_rpath_as_runpath(void)
 {
     static const char *const cases[][2] = {
         {"@/idle", "libc.so.6 libneed.so"},
-        {"@/used", "libc.so.6"},
+        {"@/used", "libc.so.6 @/used/libneed.so"},
         {"@/capable", ""},
         {"@/$LIB:@/idle", ""},
         {"$ORIGIN", ""},
+        {"@/idle:", ""},
         {"$ORIGIN/../used", "@/used/libneed.so"},
         {"$ORIGIN/../used:@/idle", "libc.so.6 @/used/libneed.so"},
     };
@@ -376,7 +428,7 @@ static void test_before_rpath_beside_runpath_ignored(void)
 
     make_tree(&f);
     path = make_rpath(&f, "pkg/ext.so", need, "@/idle");
-    add_empty_runpath(path);
+    add_runpath(path, "");
     expect_object(&f, path, "", "RPATH and RUNPATH");
     fixture_clear(&f);
 }
@@ -404,7 +456,9 @@ static void test_before_closure_each_object_its_own(void)
 
         CHECK_FOR(path, fixture_mirrored(&f, path));
         if (record)
-            expect_before(&f, record, i ? "libc.so.6" : "libc.so.6 libneed.so",
+            expect_before(&f, record,
+                          i ? "libc.so.6 @/used/libneed.so"
+                            : "libc.so.6 libneed.so",
                           path);
     }
     /* What only an absolute path leads to stays on the tree. */
@@ -446,6 +500,90 @@ static void test_before_inherited_rpath_object_listed(void)
     if (record)
         expect_before(&f, record, "@/used/libneed.so", "libinner.so");
     fixture_clear(&f);
+}
+
+/* Absolute directories of ext.so that are, or are not, those of what it needs
+ * (libinner.so), and of what that needs (libnext.so).
+ */
+struct inheritance {
+    const char *rpath; /* of ext.so, behind "$ORIGIN:" */
+    const char *inner; /* RPATH of libinner.so, or RUNPATH: */
+    int runpath;
+    const char *needs; /* libnext.so, without a path */
+};
+
+static void expect_inherited(const struct inheritance *given)
+{
+    static const char *const ext[] = {"libinner.so", NULL};
+    static const char *const inner[] = {"libnext.so", NULL};
+    const struct mi_record *record;
+    struct fixture f;
+    char rpath[200];
+
+    make_tree(&f);
+    snprintf(rpath, sizeof(rpath), "$ORIGIN%s", given->rpath);
+    make_rpath(&f, "pkg/ext.so", ext, rpath);
+    snprintf(rpath, sizeof(rpath), "$ORIGIN%s", given->inner);
+    if (given->runpath)
+        make_object(&f, "pkg/libinner.so", inner, rpath);
+    else
+        make_rpath(&f, "pkg/libinner.so", inner, rpath);
+    make_object(&f, "pkg/libnext.so", need, NULL);
+    expect_object(&f, fixture_path(&f, "pkg/ext.so"), "@/pkg/libinner.so",
+                  given->rpath);
+    record = fixture_find(&f, MI_MIRROR, fixture_path(&f, "pkg/libnext.so"));
+    CHECK_FOR(given->rpath, record != NULL);
+    if (record)
+        expect_before(&f, record, given->needs, given->rpath);
+    fixture_clear(&f);
+}
+
+static void test_before_inherited_absolute_rpath_searched(void)
+{
+    static const struct inheritance cases[] = {
+        {":@/idle", "", 0, "libc.so.6 libneed.so"},
+        {":@/used", "", 0, "libc.so.6 @/used/libneed.so"},
+        {":@/used", ":@/idle", 0, "libc.so.6 @/used/libneed.so"},
+        {":@/idle", ":@/used", 0, "libc.so.6 @/used/libneed.so"},
+        {":@/linked", ":@/used", 0, "libc.so.6 @/used/libneed.so"},
+        {":@/$LIB", ":@/idle", 0, ""},
+        {":@/idle", ":@/$LIB", 0, ""},
+        {":@/idle:", "", 0, ""},
+        {"", "", 0, ""},
+        /* A RUNPATH is not handed down, and lets others through. */
+        {":@/used", ":@/idle", 1, "libc.so.6 @/used/libneed.so"},
+        {":@/idle", ":@/used", 1, "libc.so.6 libneed.so"},
+        {":@/idle", ":@/$LIB:", 1, "libc.so.6 libneed.so"},
+        {"", ":@/used", 1, ""},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        expect_inherited(&cases[i]);
+}
+
+/* libinner.so has a RUNPATH, and ext.so both: no RPATH is searched. */
+static void test_before_inherited_rpath_beside_runpath_ignored(void)
+{
+    static const char *const ext[] = {"libinner.so", NULL};
+    const struct mi_record *record;
+    struct fixture f;
+    const char *path;
+
+    for (int both = 0; both < 2; both++) {
+        make_tree(&f);
+        path = make_rpath(&f, "pkg/ext.so", ext, "@/used:$ORIGIN");
+        if (both)
+            add_runpath(path, "$ORIGIN");
+        make_object(&f, "pkg/libinner.so", need, both ? NULL : "@/idle");
+        expect_object(&f, path, "@/pkg/libinner.so", "ext.so");
+        path = fixture_path(&f, "pkg/libinner.so");
+        record = fixture_find(&f, MI_MIRROR, path);
+        CHECK(record != NULL);
+        if (record)
+            expect_before(&f, record, both ? "" : "libc.so.6 libneed.so",
+                          both ? "both" : "RUNPATH");
+        fixture_clear(&f);
+    }
 }
 
 /* An object with a place of its own. */
@@ -523,6 +661,11 @@ static int is_loaded(const char *path)
     return handle != NULL;
 }
 
+static const struct mi_record *find_object(const void *arg, const char *path)
+{
+    return fixture_find(arg, MI_MIRROR, path);
+}
+
 /* Open what is before an object, as a rank does.  In a child, once: what is
  * open stays open.
  */
@@ -530,24 +673,12 @@ static void open_before(const struct fixture *f,
                         const struct mi_record *record)
 {
     static struct mi_preload *preload;
-    const struct mi_record *needed;
-    const char *name = NULL;
 
     if (!preload)
         preload = mi_preload_create();
     check_need(preload != NULL, "memory");
-    while ((name = mi_record_before(record, name)) != NULL) {
-        if (!mi_preload_first(preload, name))
-            continue;
-        if (name[0] != '/') {
-            mi_preload_open(name);
-        } else {
-            needed = fixture_find(f, MI_MIRROR, name);
-            CHECK_FOR(name, needed != NULL);
-            if (needed)
-                open_before(f, needed);
-        }
-    }
+    mi_preload_before(preload, record, find_object, f);
+    CHECK(dlerror() == NULL);
 }
 
 static int can_be_opened(void *arg)
@@ -717,6 +848,183 @@ static void test_load_library_in_tree_found(void)
         check_child(load_found, &founds[i], __func__);
 }
 
+/* Objects of which one is loaded from the tree, or from the mirror: they have
+ * to get the same library.  '%' is a library of the system.
+ */
+struct world {
+    const char *about;
+    struct {
+        const char *name;      /* the first one is loaded */
+        const char *needed[3]; /* up to two, and NULL */
+        const char *path;
+        int rpath;
+    } objects[5];
+    const char *in_tree; /* is loaded for '%'; NULL: the system's */
+    const char *cwd;
+};
+
+struct visit {
+    const struct world *world;
+    const char *library;
+    int mirrored; /* from the mirror, what is before opened */
+};
+
+/* The text with the library in place of '%', in one of a few buffers. */
+static const char *fill(const char *text, const char *library)
+{
+    static char full[4][200];
+    static unsigned next;
+    const char *mark = strchr(text, '%');
+
+    next = (next + 1) % 4;
+    if (mark)
+        snprintf(full[next], sizeof(full[next]), "%.*s%s%s",
+                 (int)(mark - text), text, library, mark + 1);
+    else
+        snprintf(full[next], sizeof(full[next]), "%s", text);
+    return full[next];
+}
+
+static void make_world(const struct fixture *f, const struct world *world,
+                       const char *library)
+{
+    make_directory(f, "pkg/lib");
+    for (size_t i = 0; i < 5 && world->objects[i].name; i++) {
+        const char *const *given = world->objects[i].needed;
+        const char *name = fill(world->objects[i].name, library);
+        const char *needed[3] = {given[0] ? fill(given[0], library) : NULL,
+                                 given[1] ? fill(given[1], library) : NULL};
+
+        (world->objects[i].rpath ? make_rpath : make_object)(
+            f, name, needed, world->objects[i].path);
+    }
+    if (world->cwd)
+        check_need(chdir(fixture_path(f, world->cwd)) == 0, world->cwd);
+}
+
+/* Is that library of the tree loaded, or its copy? */
+static int is_loaded_from(const struct fixture *f, const char *name)
+{
+    const char *path = fixture_path(f, name);
+
+    return is_loaded(path) || is_loaded(copy_path(f, path));
+}
+
+static int visit_world(void *arg)
+{
+    const struct visit *visit = arg;
+    const struct world *world = visit->world;
+    const struct mi_record *record;
+    struct fixture f;
+    char about[200];
+    const char *path;
+    void *object;
+
+    snprintf(about, sizeof(about), "%s, %s", world->about,
+             visit->mirrored ? "from the mirror" : "from the tree");
+    make_tree(&f);
+    make_world(&f, world, visit->library);
+    path = fixture_path(&f, world->objects[0].name);
+    if (visit->mirrored) {
+        record = fixture_ask(&f, MI_MIRROR, path);
+        if (CHECK_FOR(about, record && record->kind == MI_KIND_MIRROR))
+            open_before(&f, record);
+        path = copy_path(&f, path);
+    }
+    object = dlopen(path, RTLD_NOW);
+    CHECK_FOR(object ? about : dlerror(), object);
+    for (size_t i = 1; i < 5 && world->objects[i].name; i++) {
+        const char *name = world->objects[i].name;
+
+        if (strchr(name, '%'))
+            CHECK_FOR(about,
+                      is_loaded_from(&f, fill(name, visit->library)) ==
+                          (world->in_tree && !strcmp(name, world->in_tree)));
+    }
+    CHECK_FOR(about, is_loaded(visit->library));
+    check_need(chdir("/") == 0, "chdir");
+    fixture_clear(&f);
+    return 0;
+}
+
+static void test_load_mirrored_same_library_as_from_tree(const char *library)
+{
+    static const struct world worlds[] = {
+        {.about = "relative in the first, absolute in the second",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, ORIGIN "/lib", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"pkg/lib/%", {NULL}, NULL, 0}},
+         .in_tree = "pkg/lib/%"},
+        {.about = "absolute in the first, relative in the second",
+         .objects = {{"pkg/ext.so", {"q.so", "p.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, ORIGIN "/lib", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"pkg/lib/%", {NULL}, NULL, 0}}},
+        {.about = "relative in the object itself",
+         .objects =
+             {{"pkg/ext.so", {"q.so", "%"}, ORIGIN ":" ORIGIN "/lib", 0},
+              {"pkg/q.so", {"%"}, "@/idle", 0},
+              {"pkg/lib/%", {NULL}, NULL, 0}},
+         .in_tree = "pkg/lib/%"},
+        {.about = "absolute in the first, in vain in the second",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/used", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "in an inherited absolute directory",
+         .objects = {{"pkg/ext.so", {"q.so"}, ORIGIN ":@/used", 1},
+                     {"pkg/q.so", {"%"}, "@/idle", 1},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "in a directory inherited through a RUNPATH",
+         .objects = {{"pkg/ext.so", {"p.so"}, ORIGIN ":@/used", 1},
+                     {"pkg/p.so", {"q.so"}, ORIGIN ":@/idle", 0},
+                     {"pkg/q.so", {"%"}, NULL, 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "in a directory that is not handed down",
+         .objects = {{"pkg/ext.so", {"q.so"}, ORIGIN ":@/used", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 1},
+                     {"used/%", {NULL}, NULL, 0}}},
+        {.about = "inherited beside a RUNPATH",
+         .objects = {{"pkg/ext.so", {"q.so"}, ORIGIN ":@/used", 1},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}}},
+        {.about = "in the working directory",
+         .objects = {{"pkg/ext.so", {"%"}, "@/idle:", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%",
+         .cwd = "used"},
+        {.about = "not in the working directory",
+         .objects = {{"pkg/ext.so", {"%"}, "@/idle:", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .cwd = "idle"},
+        {.about = "in a circle",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"q.so", "%"}, ORIGIN ":" ORIGIN "/lib", 0},
+                     {"pkg/q.so", {"p.so", "%"}, ORIGIN ":@/idle", 0},
+                     {"pkg/lib/%", {NULL}, NULL, 0}},
+         .in_tree = "pkg/lib/%"},
+        {.about = "the system's, in a circle",
+         .objects = {{"pkg/ext.so", {"p.so", "%"}, ORIGIN ":@/idle", 0},
+                     {"pkg/p.so", {"ext.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/q.so", {"p.so", "%"}, ORIGIN ":@/empty", 0}}},
+        {.about = "beside an object without a record",
+         .objects = {{"pkg/ext.so", {"r.so", "q.so"}, ORIGIN ":@/used", 0},
+                     {"used/r.so", {NULL}, NULL, 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0}}},
+    };
+    struct visit visit = {.library = library};
+
+    for (size_t i = 0; i < sizeof(worlds) / sizeof(worlds[0]); i++) {
+        visit.world = &worlds[i];
+        for (visit.mirrored = 0; visit.mirrored < 2; visit.mirrored++)
+            check_child(visit_world, &visit, worlds[i].about);
+    }
+}
+
 /* A library that is nowhere: the linker says so of the object. */
 static int load_missing(void *arg)
 {
@@ -752,8 +1060,11 @@ int main(void)
     const char *library = unused_library();
 
     test_before_idle_directories_names_listed();
-    test_before_used_directory_name_not_listed();
+    test_before_used_directory_path_listed();
+    test_before_used_directory_no_record();
+    test_before_used_then_unknown_path_listed();
     test_before_hwcaps_nothing_listed();
+    test_before_empty_entry_nothing_listed();
     test_before_tokens_nothing_listed();
     test_before_relative_nothing_listed();
     test_before_no_directory_nothing_listed();
@@ -767,14 +1078,17 @@ int main(void)
     test_before_closure_each_object_its_own();
     test_before_circle_both_listed();
     test_before_inherited_rpath_object_listed();
+    test_before_inherited_absolute_rpath_searched();
+    test_before_inherited_rpath_beside_runpath_ignored();
     test_before_place_both_told();
     test_before_directory_listed_once();
     test_before_without_mirror_nothing_listed();
-    if (library)
+    if (library) {
         test_load_opened_before_nothing_searched(library);
-    else
-        check_skipped("test_load_opened_before_nothing_searched",
-                      "no library that could be opened");
+        test_load_mirrored_same_library_as_from_tree(library);
+    } else {
+        check_skipped("test_load_*", "no library that could be opened");
+    }
     test_load_library_in_tree_found();
     test_load_missing_library_said();
     return check_report();

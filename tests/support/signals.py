@@ -41,6 +41,7 @@ class Started:
         while True:
             found = self._complete_reports()
             if len(found) == ranks:
+                time.sleep(0.3)  # let them come out of report()
                 return found
             ended = self.process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -54,6 +55,20 @@ class Started:
             with contextlib.suppress(SyntaxError):
                 found[int(file.name)] = ast.literal_eval(text)
         return found
+
+    def wait_for_processes(self, word, count, timeout=40):
+        """Wait until 'count' processes have 'word' in their command line.
+
+        Raises job.JobError if that takes longer than 'timeout' seconds.
+        """
+        deadline = time.monotonic() + timeout
+        marker = self._added[job.MARKER]
+        while time.monotonic() < deadline:
+            running = job.processes_of(self.process.pid, marker)
+            if sum(word in line for line in running.values()) >= count:
+                return
+            time.sleep(0.01)
+        raise job.JobError(f"no {count} processes with {word}: {running}")
 
     def send(self, number):
         """Send a signal to the process that was started, and no other."""
