@@ -241,7 +241,9 @@ def _compile_once(fullname, path):
         return _compile(fullname, path)
     with _compiling.setdefault(path, allocate_lock()):
         data = core.bytecode(path)
-        return _compile(fullname, path) if data is core.PENDING else data
+        if data is None or data is core.PENDING:
+            return _compile(fullname, path)
+        return data
 
 
 def _compile(fullname, path):

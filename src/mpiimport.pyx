@@ -871,8 +871,19 @@ def hook():
     sys.path_importer_cache.clear()
     _count_early(loaders)
     if served:
-        from _thread import start_new_thread
+        _start_compiling()
+
+
+def _start_compiling():
+    """Start the thread, to which no signal is delivered."""
+    import _signal
+    from _thread import start_new_thread
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK,
+                                     _signal.valid_signals())
+    try:
         start_new_thread(compile_service, ())
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def _count_early(loaders):
