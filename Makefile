@@ -183,8 +183,6 @@ build/native/libpython.so: $(VENV)/config.mk
 # Extension modules find the interpreter's functions in the launcher.
 $(NATIVE): $(NATIVE_OBJECTS) build/mpiimport.o $(CORE) $(NATIVE_LIBRARY) \
 		build/native.flags
-	@test -n '$(NATIVE_LIBRARY)' || { echo "no libpython: the interpreter \
-		came without a shared and without a static library"; exit 1; }
 	$(call note,LD)
 	$(Q)$(CC) $(BASE_FLAGS) -Wl,--export-dynamic -o $@.new \
 		$(filter %.o %.a %.so,$^) $(NATIVE_LIBS) $(LIBS)
@@ -201,7 +199,8 @@ build/native.flags: FORCE
 	test-valgrind test-pythons mpi-environments c-programs run-c-tests lint format \
 	bench clean distclean help FORCE
 
-all: $(EXTENSION) $(NATIVE) ## build both launchers (default)
+# Without any libpython there is only python-mpi.py.
+all: $(EXTENSION) $(if $(NATIVE_LIBRARY),$(NATIVE)) ## build both launchers (default)
 
 setup: $(VENV)/config.mk ## install what is missing, make .venv
 

@@ -37,7 +37,12 @@ def load():
         )
 
 
+def run():
+    """Run the program, which gets this module's namespace for its own."""
+    status = load().main(sys.argv)
+    if status:
+        raise SystemExit(status)
+
+
 if __name__ == "__main__":
-    STATUS = load().main(sys.argv)
-    if STATUS:
-        sys.exit(STATUS)
+    run()

@@ -86,6 +86,8 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     job->mpi = options->mpi;
     job->direct = options->direct || options->strategy == MI_STRATEGY_NONE;
     job->report = options->timing;
+    job->strategy = (int)options->strategy;
+    job->no_site = options->no_site;
     config->libdir = library_directory(python);
     if (options->tmpdir)
         config->tmpdir = absolute(options->tmpdir);

@@ -13,7 +13,8 @@ struct mi_config {
     char *libdir;
 };
 
-/* Fill 'config' but for job.rule, which only an interpreter knows.  'python'
+/* Fill 'config' but for job.rule and job.optimize, which only an interpreter
+ * knows, and job.launcher.  'python'
  * is the path of the environment's interpreter, or NULL: MPI's library may lie
  * in lib/ beside its bin/.  The PYTHON_MPI_* variables for tuning are asked
  * through 'get' (getenv(3)).  No file is looked at.  Returns 0, or -1 with

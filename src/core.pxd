@@ -101,6 +101,7 @@ cdef extern from "job.h" nogil:
         pass
     struct mi_job_config:
         mi_bytecode rule
+        int optimize
     struct mi_numbers:
         uint64_t nanoseconds[9]
         uint64_t counts[9]

@@ -137,19 +137,53 @@ static int start_mpi(struct mi_job *job, const struct mi_job_config *config,
     return mpimin_on_finalize(job->mpi, on_finalize, job, err);
 }
 
-/* What all ranks have to do alike is as on rank 0, whatever their command
- * lines say (mpiexec a : b).
- */
+/* What all ranks must have alike, one byte each. */
+static const char *const alike[] = {"-d",
+                                    "--timing",
+                                    "--strategy",
+                                    "-S",
+                                    "-O",
+                                    "the launcher",
+                                    "--check-hash-based-pycs"};
+
+static int64_t fingerprint(const struct mi_job_config *config)
+{
+    const int values[] = {config->direct,         config->report,
+                          config->strategy,       config->no_site,
+                          config->optimize,       (int)config->launcher,
+                          config->rule.check_hash};
+    int64_t all = 0;
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+        all |= (int64_t)(values[i] & 0xff) << (8 * i);
+    return all;
+}
+
+/* Have all ranks the same options?  mpiexec a : b can give different ones. */
 static int agree(struct mi_job *job, const struct mi_job_config *config,
                  struct mi_error *err)
 {
-    int32_t modes[2] = {config->direct, config->report};
+    int64_t min, max, mine = fingerprint(config);
+    char names[200] = "";
+    size_t used = 0;
 
-    if (mpimin_bcast(job->mpi, modes, sizeof(modes), 0, job->comm, err) != 0)
+    job->direct = config->direct;
+    job->report = config->report;
+    if (mpimin_minmax(job->mpi, mine, &min, &max, job->comm, err) != 0)
         return -1;
-    job->direct = modes[0];
-    job->report = modes[1];
-    return 0;
+    if (min == max)
+        return 0;
+    for (size_t i = 0; i < sizeof(alike) / sizeof(alike[0]); i++)
+        if (((min ^ max) >> (8 * i)) & 0xff)
+            used += (size_t)snprintf(names + used, sizeof(names) - used,
+                                     "%s%s", used ? ", " : "", alike[i]);
+    if (job->rank > 0)
+        sleep(1); /* rank 0 says it, and ends all */
+    return mi_fail(err, MI_ERRNO, EINVAL,
+                   "not all ranks were started with the same options (%s): "
+                   "programs and arguments may differ between ranks, these "
+                   "may not",
+                   names);
 }
 
 static void say_direct(struct mi_job *job, const struct mi_error *why)

@@ -17,6 +17,11 @@
 
 struct mi_job;
 
+enum mi_launcher {
+    MI_LAUNCHER_SCRIPT = 0, /* python-mpi.py, or by hand */
+    MI_LAUNCHER_NATIVE = 1
+};
+
 /* Strings are borrowed for the call of mi_job_start(); NULL is a default. */
 struct mi_job_config {
     const char *mpi;    /* which library: mpimin_open() */
@@ -24,13 +29,18 @@ struct mi_job_config {
     const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
     int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
     int readers;        /* threads of root's pool; 0: 16 */
-    int direct;         /* every rank reads for itself: no stores, no pumps;
-                         * this and 'report' are rank 0's to say */
+    int direct;         /* every rank reads for itself: no stores, no pumps */
     int grace;          /* milliseconds before a rank asks; 0: 2 */
     int patience;       /* seconds before a rank gives up; 0: 60 */
     int thread; /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
     int report; /* gather the ranks' numbers at the end */
     struct mi_bytecode rule;
+    /* Used only to see that all ranks have the same, as they have to have of
+     * 'direct', 'report' and 'rule', too: */
+    enum mi_launcher launcher;
+    int strategy; /* enum mi_strategy */
+    int no_site;  /* the user's -S */
+    int optimize; /* how many -O */
 };
 
 /* What a rank has to say at the end; gathered as bytes, one machine. */
@@ -52,7 +62,9 @@ struct mi_numbers {
 
 /* Initialise MPI unless that is done, form nodes, make the stores and start
  * the pumps.  Collective over MPI_COMM_WORLD.  A store that cannot be made is
- * not an error: that node loads directly, and there is a notice.  On failure
+ * not an error: that node loads directly, and there is a notice.  Ranks with
+ * different options are one (EINVAL, on all of them): they would wait for each
+ * other, or get code compiled for others.  On failure
  * *job (unless NULL) is good for mi_job_abort() only.
  */
 int mi_job_start(struct mi_job **job, const struct mi_job_config *config,
@@ -62,7 +74,7 @@ int mi_job_rank(const struct mi_job *job);
 int mi_job_size(const struct mi_job *job);
 /* Does this rank read the tree (for others, or because nobody else does)? */
 int mi_job_source(const struct mi_job *job);
-/* Does every rank read for itself?  As rank 0's configuration says. */
+/* Does every rank read for itself? */
 int mi_job_direct(const struct mi_job *job);
 /* Are questions answered here at all (0: load directly)? */
 int mi_job_stored(const struct mi_job *job);

@@ -71,8 +71,17 @@ def _absolute(path):
 
 
 def _is_zip(data):
-    """Is there the end of a zip archive's directory at the file's end?"""
-    return b"PK\x05\x06" in data[-(65536 + 22) :]
+    """Is there the end of a zip archive's directory at the file's end?
+
+    Source: PKWARE's APPNOTE.TXT, section 4.3.16.
+    """
+    start = max(0, len(data) - 65536 - 22)
+    while (start := data.find(b"PK\x05\x06", start)) >= 0:
+        comment = int.from_bytes(data[start + 20 : start + 22], "little")
+        if start + 22 + comment == len(data):
+            return True
+        start += 1
+    return False
 
 
 def _read_script(options, program):
@@ -272,15 +281,6 @@ def _own(traceback):
     return traceback
 
 
-def _interrupted():
-    """End as python3 does after Ctrl-C: by the signal."""
-    import signal
-
-    core.finish()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def _end_all(seconds):
     """Abort the job, after a while: launchers drop the output that they have
     not forwarded by then.
@@ -319,7 +319,7 @@ def _show(job, error):
         stream.write(text.getvalue())
 
 
-def _crash(job, error):
+def _crash(job, options, error):
     """An uncaught exception: one traceback per node, then the end of all.
 
     Returns where there is nobody else to end.
@@ -329,8 +329,7 @@ def _crash(job, error):
         return
     if job.size == 1:
         core.print_exception(error, _own(error.__traceback__))
-        if isinstance(error, KeyboardInterrupt):
-            _interrupted()
+        options.interrupted = isinstance(error, KeyboardInterrupt)
         return
     first = core.first_crash()
     if first:
@@ -343,10 +342,13 @@ def _guarded(job, options, program):
     """Run, with the ends that python3 and MPI ask for.  Returns the status."""
     try:
         _run(job, options, program)
-    except SystemExit:
-        raise
+    except SystemExit as error:
+        if not sys.flags.inspect:
+            raise
+        core.print_exception(error, _own(error.__traceback__))
+        return 1
     except BaseException as error:  # noqa: BLE001  like the interpreter's top
-        _crash(job, error)
+        _crash(job, options, error)
         return 1
     return 0
 
@@ -356,8 +358,8 @@ def _roomy(function, *args):
 
     It grows by chunks of 16 KiB, and a call that crosses the end of one maps
     and unmaps the next each time: thousands of times in a start-up that
-    happens to be at that depth.  A frame that seems to need 264 KB gets a chunk
-    of the next power of two, whose rest is for the program.
+    happens to be at that depth.  A frame that seems to need 264 KB gets a
+    chunk of the next power of two, whose rest is for the program.
     """
     return function(*args)
 
@@ -379,7 +381,9 @@ def _report(ranks, options):
 
 
 def _finish(options):
-    """At exit: serve the others to the end, finalise MPI, report."""
+    """At exit: serve the others to the end, finalise MPI, report.  After an
+    interrupt end by the signal, as python3 does.
+    """
     if core.forked():
         return
     _flush()
@@ -389,6 +393,12 @@ def _finish(options):
             _report(ranks, options)
     except (OSError, core.MPIError) as error:
         sys.stderr.write(f"{NAME}: {error}\n")
+    if options.interrupted:
+        import signal
+
+        _flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _enter(job, options):
@@ -449,11 +459,11 @@ def install():
     core.boot_done()
 
 
-def _execute(job, options, arguments):
-    """From the importer to the end of the program.  Collective.
+def _prepare(job, options, arguments):
+    """From the importer to the program.  Collective.
 
     arguments  what sys.orig_argv is to have after the interpreter
-    Returns the exit status.
+    Returns the plan of the program.
     """
     program, speaks = _share_plan(job, options)
     first = {"command": "-c", "module": "-m", "stdin": "-", "none": ""}
@@ -461,13 +471,28 @@ def _execute(job, options, arguments):
     sys.orig_argv[1:] = arguments
     if not options.no_site:
         _site(job)
-    if program["kind"] == "error":
-        if speaks:
-            sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
-        core.boot_done()
-        return 2
-    sys.path[:0] = _first_path(options, program)
+    if program["kind"] != "error":
+        sys.path[:0] = _first_path(options, program)
+    elif speaks and sys.stderr is not None:
+        sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
+    return program
+
+
+def _execute(job, options, arguments):
+    """From the importer to the end of the program.  Collective.
+
+    Returns the exit status.
+    """
+    try:
+        program = _prepare(job, options, arguments)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  the others wait for this
+        _crash(job, options, error)
+        return 1
     core.boot_done()
+    if program["kind"] == "error":
+        return 2
     return _roomy(_guarded, job, options, program)
 
 
@@ -492,6 +517,23 @@ def main(argv):
     return _execute(job, options, [*given, *options.words])
 
 
+def _check_modules():
+    """Rank 0: does the standard library fit the interpreter in this launcher?
+    What one build has built in is another's extension module.
+    """
+    from _frozen_importlib_external import PathFinder
+
+    if "math" in sys.builtin_module_names or PathFinder.find_spec("math"):
+        return
+    sys.stderr.write(
+        f"{NAME}: {sys.executable} is of another build of Python than this "
+        f"launcher ({sys.version.split()[0]}): its standard library has no "
+        "module math; build a launcher for it by 'make PYTHON=...'\n"
+    )
+    sys.stderr.flush()
+    core.abort(1)
+
+
 def run_native(job, options, received):
     """bin/python-mpi: as main(), in an interpreter that was started with the
     program's own command line, and with MPI and stores before.  Collective.
@@ -500,8 +542,10 @@ def run_native(job, options, received):
     """
     startup = core._module("startup")
     loaders = core._module("loaders")
-    if job.rank == 0 and job.size > 1 and not job.direct:
-        job.bcast(startup.pack(loaders.STOCK[:2]))
+    if job.rank == 0:
+        _check_modules()
+        if job.size > 1 and not job.direct:
+            job.bcast(startup.pack(loaders.STOCK[:2]))
     _enter(job, options)
     if received is not None:
         startup.restore(received, loaders.STORED)

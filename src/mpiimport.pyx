@@ -138,6 +138,7 @@ cdef class Options:
     cdef readonly object program, value, mpi, timing, strategy
     cdef readonly int verbose, version_level
     cdef readonly bint direct, no_site, skip_first
+    cdef public bint interrupted  # the program ended by KeyboardInterrupt
 
     def __dealloc__(self):
         mi_options_clear(&self.c)
@@ -389,6 +390,7 @@ def start(Options options):
     rc = mi_config_make(&config, &options.c, python_text, getenv, &err)
     memcpy(config.job.rule.magic, <const char *>magic, 4)
     config.job.rule.check_hash = ord(check_hash_based_pycs[0])
+    config.job.optimize = sys.flags.optimize
     if rc == 0:
         with nogil:
             rc = mi_job_start(&job.job, &config.job, &err)
@@ -398,11 +400,13 @@ def start(Options options):
 
 
 cdef public object mpiimport_run(mi_job *started, mi_options *options,
-                                 const char *rest, size_t size):
+                                 object received):
     """The native launcher's rank, whose job is up, from here to its end.
 
-    options  taken over
-    rest     of what rank 0 has sent to start Python, or NULL (startup.h)
+    options   taken over
+    received  the rest of what rank 0 has sent to start Python (startup.h):
+              bytes, or None
+    Returns the exit status.
     """
     cdef Options own = Options()
     memcpy(&own.c, options, sizeof(mi_options))
@@ -410,7 +414,6 @@ cdef public object mpiimport_run(mi_job *started, mi_options *options,
     own.decode()
     cdef Job job = make_job(own)
     job.job = started
-    received = rest[:size] if rest != NULL else None
     return _module("launch").run_native(job, own, received)
 
 

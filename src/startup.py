@@ -40,11 +40,14 @@ def _sized(data):
 
 def _modules(loaders):
     """Yield (name, spec, code) of what was imported from files so far."""
+    ours = f"{sys._stdlib_dir}/"
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if getattr(spec, "name", None) != name:
             continue  # os.path, which is posixpath
-        if isinstance(spec.loader, loaders):
+        # Not the program's own, of -W: while it is executed, its __file__ is
+        # that of a frozen module, below the standard library's directory.
+        if isinstance(spec.loader, loaders) and spec.origin.startswith(ours):
             yield name, spec, marshal.dumps(spec.loader.get_code(name))
 
 

@@ -199,15 +199,17 @@ fit_mpi4py() {
 # one needs besides.
 write_config() {
     "$venv/bin/python" -I -c "
-import os, sysconfig
+import os, sys, sysconfig
 get = sysconfig.get_config_var
 
 def library(name, *places):
     paths = [os.path.join(place or '', name or '') for place in places]
     return next((path for path in paths if os.path.isfile(path)), '')
 
-shared = get('Py_ENABLE_SHARED') and library(get('INSTSONAME'), get('LIBDIR'))
-static = library(get('LIBRARY'), get('LIBPL'), get('LIBDIR'))
+places = get('LIBPL'), get('LIBDIR'), os.path.join(sys.base_prefix, 'lib')
+shared = get('Py_ENABLE_SHARED') and library(get('INSTSONAME'), *places[1:])
+name = get('LIBRARY') or ''
+static = library(name.replace('.a', '-pic.a'), *places) or library(name, *places)
 needs = ' '.join(get(name) or '' for name in ('LIBS', 'SYSLIBS', 'MODLIBS'))
 print('# Written by tools/setup.sh.')
 print('EXT_SUFFIX :=', sysconfig.get_config_var('EXT_SUFFIX'))

@@ -45,6 +45,7 @@ struct native {
     PyConfig config;
     int seeded;      /* by the user's PYTHONHASHSEED */
     char check_hash; /* of --check-hash-based-pycs: a, d or n */
+    int optimize;    /* -O */
     int inspect;     /* -i */
     int use_environment;
     struct process process;
@@ -182,6 +183,7 @@ static PyStatus read_config(struct native *native)
         return status;
     native->seeded = config->use_hash_seed;
     native->check_hash = (char)config->check_hash_pycs_mode[0];
+    native->optimize = config->optimization_level;
     native->inspect = config->inspect;
     native->use_environment = config->use_environment;
     if (config->warn_default_encoding) {
@@ -206,6 +208,8 @@ static int start_job(struct native *native, struct mi_error *err)
 
     memcpy(config.job.rule.magic, magic, sizeof(magic));
     config.job.rule.check_hash = native->check_hash;
+    config.job.optimize = native->optimize;
+    config.job.launcher = MI_LAUNCHER_NATIVE;
     if (rc == 0)
         rc = mi_job_start(&native->job, &config.job, err);
     mi_config_clear(&config);
@@ -303,12 +307,13 @@ static int leave(struct native *native, int status)
     return status;
 }
 
-/* The interpreter cannot be started: with the others if this is rank 0's, or
- * else alone.
+/* The interpreter cannot be started.  If this is rank 0's, the others are
+ * told; otherwise they go on by now.
  */
 static _Noreturn void give_up(struct native *native, PyStatus status)
 {
-    if (mi_job_rank(native->job) > 0) {
+    if (mi_job_size(native->job) > 1 &&
+        (mi_job_rank(native->job) > 0 || !is_shared(native))) {
         fprintf(stderr, NAME ": rank %d: Python cannot be started: %s\n",
                 mi_job_rank(native->job),
                 status.err_msg ? status.err_msg : "unknown error");
@@ -319,24 +324,37 @@ static _Noreturn void give_up(struct native *native, PyStatus status)
     Py_ExitStatusException(status);
 }
 
-/* PyErr_Print() ends the process after SystemExit, unless there is an
- * interactive session to come.
+/* What is left of the startup message, for Python. */
+static PyObject *take_rest(struct native *native)
+{
+    PyObject *rest =
+        native->startup.rest
+            ? PyBytes_FromStringAndSize(native->startup.rest,
+                                        (Py_ssize_t)native->startup.rest_size)
+            : Py_NewRef(Py_None);
+
+    mi_startup_clear(&native->startup);
+    return rest;
+}
+
+/* PyErr_Print() ends the process after SystemExit.  Anything else comes here
+ * only from before the program, when others wait for this rank.
  */
 static int run(struct native *native)
 {
     PyObject *module = PyImport_ImportModule("mpiimport");
-    PyObject *result = NULL;
-    int status = 1;
+    PyObject *rest = module ? take_rest(native) : NULL;
+    PyObject *result =
+        rest ? mpiimport_run(native->job, &native->options, rest) : NULL;
+    int status = result ? (int)PyLong_AsLong(result) : 1;
 
-    if (module)
-        result =
-            mpiimport_run(native->job, &native->options, native->startup.rest,
-                          native->startup.rest_size);
-    if (result)
-        status = (int)PyLong_AsLong(result);
-    if (PyErr_Occurred())
+    if (PyErr_Occurred()) {
         PyErr_Print();
+        if (mi_job_size(native->job) > 1)
+            mi_job_abort(native->job, 1);
+    }
     Py_XDECREF(module);
+    Py_XDECREF(rest);
     Py_XDECREF(result);
     return status;
 }
