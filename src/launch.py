@@ -192,8 +192,20 @@ def _fresh_main(loader, path=None):
     return names
 
 
+def _keep_source(code, source):
+    """Have tracebacks show the lines of -c, as python3 does from 3.13 on."""
+    if sys.version_info < (3, 13):
+        return
+    import linecache
+
+    key = code if hasattr(linecache, "_code_key") else code.co_filename
+    linecache._register_code(key, source, code.co_filename)
+
+
 def _run_code(source, filename, names):
     code = compile(source, filename, "exec", dont_inherit=True)
+    if isinstance(source, str):
+        _keep_source(code, source)
     core.call_alone(exec, code, names)
 
 
