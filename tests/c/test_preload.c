@@ -107,7 +107,7 @@ static struct mi_record *add_payload(struct table *table, const char *path,
     return table->records[table->count++] = record;
 }
 
-/* The same; 'needs' is "NEED NEED...", in their order. */
+/* The same; 'needs' is "NEED NEED...", in their order, or "": no payload. */
 static struct mi_record *add(struct table *table, const char *path,
                              const char *needs)
 {
@@ -120,7 +120,7 @@ static struct mi_record *add(struct table *table, const char *path,
     for (size_t i = 1; i < size; i++)
         if (payload[i] == ' ')
             payload[i] = '\0';
-    record = add_payload(table, path, payload, size);
+    record = add_payload(table, path, payload, *needs ? size : 0);
     free(payload);
     return record;
 }
@@ -133,7 +133,7 @@ static void clear(struct table *table)
 }
 
 /* Never freed: kept where leak checkers find it. */
-static struct mi_preload *kept[32];
+static struct mi_preload *kept[64];
 
 static struct mi_preload *create(void)
 {
@@ -265,28 +265,77 @@ static void test_before_circle_ends(void)
     CHECK(atomic_load(&asked) == 3); /* for each once */
 }
 
-static void test_before_no_record_others_opened(void)
+/* What one needs that has no record is not known; the linker may find all of
+ * it on the tree.
+ */
+static void test_before_no_record_nothing_opened(void)
 {
     struct table table = {0};
 
-    add(&table, "/t/ext.so", "/t/none.so libmi-a.so /t/p.so /none");
-    add(&table, "/t/p.so", "/t/none-either.so libmi-b.so");
-    expect(create(), &table, "libmi-a.so libmi-b.so", __func__);
+    add(&table, "/t/ext.so", "/t/none.so libmi-a.so");
+    expect(create(), &table, "", "ahead of a name");
+    add(&table, "/t/ext.so", "libmi-a.so /t/none.so");
+    expect(create(), &table, "", "after it");
+    add(&table, "/t/ext.so", "libmi-a.so /t/p.so");
+    add(&table, "/t/p.so", "libmi-b.so /t/none.so");
+    expect(create(), &table, "", "of another");
+    add(&table, "/t/ext.so", "libmi-a.so /t/p.so /t/q.so");
+    add(&table, "/t/p.so", "libmi-b.so /t/ext.so /t/q.so");
+    add(&table, "/t/q.so", "/t/p.so libmi-c.so /t/ext.so /t/none.so");
+    expect(create(), &table, "", "in a circle");
+}
+
+/* Where this is, only the linker knows. */
+static void test_before_unknown_nothing_opened(void)
+{
+    struct table table = {0};
+
+    add(&table, "/t/ext.so", "libmi-a.so /?/libmi-b.so");
+    expect(create(), &table, "", "its own");
+    add(&table, "/t/ext.so", "/?/libmi-a.so libmi-a.so");
+    expect(create(), &table, "", "the same name");
+    add(&table, "/t/ext.so", "libmi-a.so /t/p.so");
+    add(&table, "/t/p.so", "/?/libmi-b.so");
+    expect(create(), &table, "", "of another");
+}
+
+/* That nothing was opened for one object does not last. */
+static void test_before_no_record_then_others_opened(void)
+{
+    struct mi_preload *preload = create();
+    struct table table = {0};
+
+    add(&table, "/t/one.so", "libmi-a.so libmi-b.so /t/none.so");
+    expect(preload, &table, "", "one");
+    add(&table, "/t/two.so", "libmi-a.so");
+    expect(preload, &table, "libmi-a.so", "two");
+    add(&table, "/t/one.so", "libmi-a.so libmi-b.so /t/none.so");
+    expect(preload, &table, "", "one again");
+    add(&table, "/t/one.so", "libmi-a.so libmi-b.so /t/none.so");
+    add(&table, "/t/none.so", "libmi-c.so");
+    expect(preload, &table, "libmi-b.so libmi-c.so", "all known");
 }
 
 /* The payload of one that is not mirrored is another text. */
-static void test_before_absent_record_not_read(void)
+static void test_before_not_mirrored_nothing_opened(void)
 {
-    static const char why[] = "\0libmi-x.so\0/t/q.so";
+    static const char text[] = "\0libmi-x.so\0/t/q.so";
+    static const int kinds[] = {MI_KIND_ABSENT, MI_KIND_STAT, MI_KIND_LIST,
+                                MI_KIND_FILE};
+    struct mi_record *other;
     struct table table = {0};
-    struct mi_record *absent;
 
-    add(&table, "/t/ext.so", "/t/p.so libmi-a.so");
-    absent = add_payload(&table, "/t/p.so", why, sizeof(why));
-    absent->kind = MI_KIND_ABSENT;
-    absent->code = MI_MIRROR_DAMAGED;
-    add(&table, "/t/q.so", "libmi-b.so");
-    expect(create(), &table, "libmi-a.so", __func__);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        add(&table, "/t/ext.so", "/t/p.so libmi-a.so");
+        other = add_payload(&table, "/t/p.so", text, sizeof(text));
+        other->kind = (uint8_t)kinds[i];
+        if (kinds[i] == MI_KIND_ABSENT)
+            other->code = MI_MIRROR_DAMAGED;
+        add(&table, "/t/q.so", "libmi-b.so");
+        atomic_store(&asked, 0);
+        expect(create(), &table, "", __func__);
+        CHECK(atomic_load(&asked) == 1);
+    }
 }
 
 /* ---- the tree's libraries ----------------------------------------------- */
@@ -296,17 +345,20 @@ static void test_before_name_on_tree_not_opened(void)
     struct table table = {0};
 
     add(&table, "/t/ext.so", "/t/lib/libmi-a.so libmi-a.so libmi-b.so");
-    expect(create(), &table, "libmi-b.so", "after it, no record");
+    add(&table, "/t/lib/libmi-a.so", "");
+    expect(create(), &table, "libmi-b.so", "after it");
     add(&table, "/t/ext.so", "libmi-a.so libmi-b.so /t/lib/libmi-a.so");
     add(&table, "/t/lib/libmi-a.so", "libmi-c.so");
     expect(create(), &table, "libmi-b.so libmi-c.so", "ahead of it");
     add(&table, "/t/ext.so", "/t/p.so /t/q.so");
     add(&table, "/t/p.so", "/t/lib/libmi-a.so");
     add(&table, "/t/q.so", "libmi-a.so");
+    add(&table, "/t/lib/libmi-a.so", "");
     expect(create(), &table, "", "of others");
     add(&table, "/t/ext.so", "libmi-a.so libmi-b.so /t/p.so");
     add(&table, "/t/p.so", "/t/q.so");
     add(&table, "/t/q.so", "/libmi-a.so /t/ext.so");
+    add(&table, "/libmi-a.so", "/t/q.so");
     expect(create(), &table, "libmi-b.so", "far, in a circle");
 }
 
@@ -321,6 +373,7 @@ static void test_before_other_name_on_tree_opened(void)
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         snprintf(needs, sizeof(needs), "%s libmi-a.so", others[i]);
         add(&table, "/t/ext.so", needs);
+        add(&table, others[i], "");
         expect(create(), &table, "libmi-a.so", others[i]);
     }
 }
@@ -332,10 +385,12 @@ static void test_before_left_then_needed_opened(void)
     struct table table = {0};
 
     add(&table, "/t/one.so", "libmi-a.so /t/libmi-a.so");
+    add(&table, "/t/libmi-a.so", "");
     expect(preload, &table, "", "one");
     add(&table, "/t/two.so", "libmi-a.so");
     expect(preload, &table, "libmi-a.so", "two");
     add(&table, "/t/one.so", "libmi-a.so /t/libmi-a.so");
+    add(&table, "/t/libmi-a.so", "");
     expect(preload, &table, "", "one again");
 }
 
@@ -457,8 +512,10 @@ int main(void)
     test_before_closure_each_name_opened_once();
     test_before_second_object_its_own_opened();
     test_before_circle_ends();
-    test_before_no_record_others_opened();
-    test_before_absent_record_not_read();
+    test_before_no_record_nothing_opened();
+    test_before_unknown_nothing_opened();
+    test_before_no_record_then_others_opened();
+    test_before_not_mirrored_nothing_opened();
     test_before_name_on_tree_not_opened();
     test_before_other_name_on_tree_opened();
     test_before_left_then_needed_opened();

@@ -234,6 +234,9 @@ static void expect(const char *runpath, const char *const *needed,
     fixture_clear(&f);
 }
 
+/* What 'need' says, in directories that only the linker knows. */
+#define UNKNOWN "/?/libc.so.6 /?/libneed.so"
+
 #define EXPECT_EACH(paths, before)                                            \
     for (size_t i_ = 0; i_ < sizeof(paths) / sizeof(paths[0]); i_++)          \
     expect((paths)[i_], need, (before))
@@ -290,36 +293,38 @@ static void test_before_used_directory_no_record(void)
     fixture_clear(&f);
 }
 
-/* What is found ahead of a directory that only the linker knows. */
-static void test_before_used_then_unknown_path_listed(void)
+/* What is found ahead of a directory that only the linker knows; the other
+ * name has to be looked for there, too.
+ */
+static void test_before_used_then_unknown_both_listed(void)
 {
     static const char *const cases[] = {"@/used:@/$LIB", "@/used:@/capable",
                                         "@/idle:@/used:idle",
                                         "@/used:@/idle/libneed.so.1"};
 
-    EXPECT_EACH(cases, "@/used/libneed.so");
+    EXPECT_EACH(cases, "/?/libc.so.6 @/used/libneed.so");
 }
 
 /* Libraries for some processors only: not for us to know. */
-static void test_before_hwcaps_nothing_listed(void)
+static void test_before_hwcaps_unknown_listed(void)
 {
     static const char *const capable[] = {"@/capable", "@/idle:@/capable",
                                           "@/capable:@/absent",
                                           "$ORIGIN:@/capable"};
 
-    EXPECT_EACH(capable, "");
+    EXPECT_EACH(capable, UNKNOWN);
 }
 
 /* An empty entry is the working directory, which only the rank knows. */
-static void test_before_empty_entry_nothing_listed(void)
+static void test_before_empty_entry_unknown_listed(void)
 {
     static const char *const empty[] = {
         "@/idle:", ":@/idle", "@/idle::@/idle", ":", "::", "$ORIGIN::@/idle"};
 
-    EXPECT_EACH(empty, "");
+    EXPECT_EACH(empty, UNKNOWN);
 }
 
-static void test_before_tokens_nothing_listed(void)
+static void test_before_tokens_unknown_listed(void)
 {
     static const char *const tokens[] = {
         "@/$LIB",         "@/idle:@/$PLATFORM", "@/${LIB}/x:@/idle",
@@ -327,26 +332,26 @@ static void test_before_tokens_nothing_listed(void)
         "$LIB",
     };
 
-    EXPECT_EACH(tokens, "");
+    EXPECT_EACH(tokens, UNKNOWN);
 }
 
 /* Seen from a directory that only the rank knows. */
-static void test_before_relative_nothing_listed(void)
+static void test_before_relative_unknown_listed(void)
 {
     static const char *const relative[] = {"idle", ".", "./idle:@/idle",
                                            "@/idle:idle"};
 
-    EXPECT_EACH(relative, "");
+    EXPECT_EACH(relative, UNKNOWN);
 }
 
 /* Neither there nor certainly not there. */
-static void test_before_no_directory_nothing_listed(void)
+static void test_before_no_directory_unknown_listed(void)
 {
     static const char *const files[] = {"@/idle/libneed.so.1",
                                         "@/idle/libneed.so.1/below",
                                         "@/idle:@/idle/libneed.so.1"};
 
-    EXPECT_EACH(files, "");
+    EXPECT_EACH(files, UNKNOWN);
 }
 
 static void test_before_origin_only_system_not_listed(void)
@@ -404,10 +409,10 @@ static void test_before_rpath_as_runpath(void)
     static const char *const cases[][2] = {
         {"@/idle", "libc.so.6 libneed.so"},
         {"@/used", "libc.so.6 @/used/libneed.so"},
-        {"@/capable", ""},
-        {"@/$LIB:@/idle", ""},
+        {"@/capable", UNKNOWN},
+        {"@/$LIB:@/idle", UNKNOWN},
         {"$ORIGIN", ""},
-        {"@/idle:", ""},
+        {"@/idle:", UNKNOWN},
         {"$ORIGIN/../used", "@/used/libneed.so"},
         {"$ORIGIN/../used:@/idle", "libc.so.6 @/used/libneed.so"},
     };
@@ -546,9 +551,9 @@ static void test_before_inherited_absolute_rpath_searched(void)
         {":@/used", ":@/idle", 0, "libc.so.6 @/used/libneed.so"},
         {":@/idle", ":@/used", 0, "libc.so.6 @/used/libneed.so"},
         {":@/linked", ":@/used", 0, "libc.so.6 @/used/libneed.so"},
-        {":@/$LIB", ":@/idle", 0, ""},
-        {":@/idle", ":@/$LIB", 0, ""},
-        {":@/idle:", "", 0, ""},
+        {":@/$LIB", ":@/idle", 0, UNKNOWN},
+        {":@/idle", ":@/$LIB", 0, UNKNOWN},
+        {":@/idle:", "", 0, UNKNOWN},
         {"", "", 0, ""},
         /* A RUNPATH is not handed down, and lets others through. */
         {":@/used", ":@/idle", 1, "libc.so.6 @/used/libneed.so"},
@@ -889,6 +894,7 @@ static void make_world(const struct fixture *f, const struct world *world,
                        const char *library)
 {
     make_directory(f, "pkg/lib");
+    make_link(f, "nothing", fill("dangling/%", library));
     for (size_t i = 0; i < 5 && world->objects[i].name; i++) {
         const char *const *given = world->objects[i].needed;
         const char *name = fill(world->objects[i].name, library);
@@ -1015,6 +1021,60 @@ static void test_load_mirrored_same_library_as_from_tree(const char *library)
          .objects = {{"pkg/ext.so", {"r.so", "q.so"}, ORIGIN ":@/used", 0},
                      {"used/r.so", {NULL}, NULL, 0},
                      {"pkg/q.so", {"%"}, "@/idle", 0}}},
+        {.about = "behind a token in the first, in vain in the second",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/$LIB:@/used", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "beside libraries for some processors",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/capable", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"capable/%", {NULL}, NULL, 0}},
+         .in_tree = "capable/%"},
+        {.about = "in the working directory of the first",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/idle:", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%",
+         .cwd = "used"},
+        {.about = "beside an object without a record that needs it",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, "@/used:" ORIGIN, 0},
+                     {"used/p.so", {"%"}, "$ORIGIN", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "in an absolute directory of one without a record",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, "@/used:" ORIGIN, 0},
+                     {"used/p.so", {"%"}, "@/used", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "in a directory that one without a record inherits",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, "@/used:" ORIGIN, 1},
+                     {"used/p.so", {"%"}, NULL, 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "behind a link to nothing",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/dangling:@/used", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .in_tree = "used/%"},
+        {.about = "the system's, behind a link to nothing",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/dangling:@/idle", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}}},
+        {.about = "the system's, not in the working directory of the first",
+         .objects = {{"pkg/ext.so", {"p.so", "q.so"}, ORIGIN, 0},
+                     {"pkg/p.so", {"%"}, "@/idle:", 0},
+                     {"pkg/q.so", {"%"}, "@/idle", 0},
+                     {"used/%", {NULL}, NULL, 0}},
+         .cwd = "idle"},
     };
     struct visit visit = {.library = library};
 
@@ -1062,12 +1122,12 @@ int main(void)
     test_before_idle_directories_names_listed();
     test_before_used_directory_path_listed();
     test_before_used_directory_no_record();
-    test_before_used_then_unknown_path_listed();
-    test_before_hwcaps_nothing_listed();
-    test_before_empty_entry_nothing_listed();
-    test_before_tokens_nothing_listed();
-    test_before_relative_nothing_listed();
-    test_before_no_directory_nothing_listed();
+    test_before_used_then_unknown_both_listed();
+    test_before_hwcaps_unknown_listed();
+    test_before_empty_entry_unknown_listed();
+    test_before_tokens_unknown_listed();
+    test_before_relative_unknown_listed();
+    test_before_no_directory_unknown_listed();
     test_before_origin_only_system_not_listed();
     test_before_mixed_both_listed();
     test_before_no_path_nothing_listed();

@@ -206,9 +206,14 @@ def wait_until_empty(what):
 
 
 def files_below(directory):
-    """Return the names of all that is below 'directory', if it exists."""
+    """Return the names of all that is below 'directory', if it exists.
+
+    It may be on the point of being removed.
+    """
     return sorted(
-        str(path.relative_to(directory)) for path in directory.rglob("*")
+        os.path.relpath(os.path.join(where, name), directory)
+        for where, directories, files in os.walk(directory)
+        for name in (*directories, *files)
     )
 
 
