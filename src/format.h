@@ -160,7 +160,9 @@ const void *mi_record_payload(const struct mi_record *record);
  */
 const char *mi_record_place(const struct mi_record *record);
 /* MIRROR: what the object needs, one after the other: the path of a library on
- * the tree (with a '/'; a record of its own tells whether it is mirrored), or
+ * the tree (with a '/'; a record of its own tells whether it is mirrored;
+ * below
+ * "/?/" are those that only the linker finds), or
  * the name of one of the system, which has to be open before the object.
  * 'previous' is NULL at first; NULL at the end.
  */

@@ -410,8 +410,10 @@ static int add_library(struct mi_reader *reader, const char *dirs,
     size_t length;
     int rc = 0;
 
-    if (strchr(name, '/'))
+    if (strchr(name, '/')) {
+        fprintf(before, "/?/%s%c", strrchr(name, '/') + 1, '\0');
         return 0;
+    }
     while (rc == 0 && (entry = mi_elf_path_next(&cursor, &length)) != NULL)
         if (entry[0] == '/')
             rc = add_from(reader, entry, length, name, handed, path, closure,

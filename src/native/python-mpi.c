@@ -65,8 +65,8 @@ struct head {
 static void keep_process(struct process *process)
 {
     for (int i = 0; i < 3; i++)
-        process->held[i] =
-            fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) == i;
+        process->held[i] = fcntl(i, F_GETFD) < 0 &&
+                           open("/dev/null", O_RDWR | O_CLOEXEC) == i;
     for (int i = 1; i < NSIG; i++)
         if (sigaction(i, NULL, &process->actions[i]) != 0)
             process->actions[i].sa_handler = SIG_ERR;
@@ -77,14 +77,19 @@ static int is_same(const struct sigaction *a, const struct sigaction *b)
     return a->sa_handler == b->sa_handler;
 }
 
-/* Before Python: put the signals back; 'process' gets MPI's. */
-static void restore_process(struct process *process)
+/* Before Python: put the signals back; 'process' gets MPI's.  Descriptors are
+ * closed again where no other rank, and so no thread of MPI, could open
+ * something there at any time.
+ */
+static void restore_process(struct process *process, int alone)
 {
     struct sigaction before;
 
     for (int i = 0; i < 3; i++)
-        if (process->held[i])
+        if (process->held[i] && alone) {
             close(i);
+            process->held[i] = 0;
+        }
     for (int i = 1; i < NSIG; i++) {
         before = process->actions[i];
         if (before.sa_handler == SIG_ERR ||
@@ -93,6 +98,20 @@ static void restore_process(struct process *process)
             sigaction(i, &before, NULL) != 0)
             process->actions[i].sa_handler = SIG_ERR;
     }
+}
+
+/* Python has no streams for descriptors that were closed. */
+static int hide_streams(const struct process *process)
+{
+    static const char *const names[3][2] = {{"stdin", "__stdin__"},
+                                            {"stdout", "__stdout__"},
+                                            {"stderr", "__stderr__"}};
+
+    for (int i = 0; i < 3; i++)
+        if (process->held[i] && (PySys_SetObject(names[i][0], Py_None) != 0 ||
+                                 PySys_SetObject(names[i][1], Py_None) != 0))
+            return -1;
+    return 0;
 }
 
 /* After Python: MPI's again, where Python has not set its own. */
@@ -390,10 +409,13 @@ static int start_python(struct native *native, PyStatus *status,
         if (rc != 0)
             return rc;
     }
-    restore_process(&native->process);
+    restore_process(&native->process, mi_job_size(native->job) == 1);
     *status = mi_startup_initialize(&native->startup, &native->config);
-    if (!PyStatus_Exception(*status))
-        resume_process(&native->process);
+    if (PyStatus_Exception(*status))
+        return 0;
+    resume_process(&native->process);
+    if (hide_streams(&native->process) != 0)
+        *status = PyStatus_NoMemory();
     return 0;
 }
 

