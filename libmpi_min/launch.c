@@ -177,3 +177,11 @@ void mpimin_promise_read(struct mpimin_promise *promise,
     promise->certain = launcher->certain;
     errno = saved;
 }
+
+int mpimin_promise_first(char *(*get)(const char *name))
+{
+    struct mpimin_promise promise;
+
+    mpimin_promise_read(&promise, get);
+    return promise.rank <= 0; /* -1: no launcher */
+}

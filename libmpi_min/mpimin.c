@@ -193,7 +193,6 @@ int mpimin_finalized(struct mpimin *mpi, int *flag, struct mi_error *err)
     return 0;
 }
 
-/* Bring MPI up, or find out its thread level if it is up. */
 /* The threads that MPI starts inherit what is blocked: a signal that the
  * program blocks later must not find one of them to end the process by.
  * Returns what was blocked before.
@@ -211,6 +210,7 @@ static sigset_t block_signals(void)
     return before;
 }
 
+/* Bring MPI up, or find out its thread level if it is up. */
 static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
                  int *ours, struct mi_error *err)
 {

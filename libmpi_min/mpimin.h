@@ -72,6 +72,11 @@ struct mpimin_promise {
 void mpimin_promise_read(struct mpimin_promise *promise,
                          char *(*get)(const char *name));
 
+/* Is this process rank 0, or started by no launcher?  For what is to be said
+ * once before MPI is up.  'get' as above.  Local.
+ */
+int mpimin_promise_first(char *(*get)(const char *name));
+
 /* ---- library ------------------------------------------------------------ */
 
 /* Open an MPI library.

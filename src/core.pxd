@@ -137,6 +137,8 @@ cdef extern from "job.h" nogil:
     int mi_job_barrier(mi_job *job, mi_error *err)
     int mi_job_bcast(mi_job *job, void *data, size_t size, int root,
                      mi_error *err)
+    int mi_job_bcast_blob(mi_job *job, void **data, uint64_t *size, int root,
+                          mi_error *err)
     int mi_job_notice(mi_job *job, char *text, size_t size)
     int mi_job_first_crash(mi_job *job)
     void mi_job_program(mi_job *job)
@@ -191,10 +193,7 @@ cdef extern from "config.h" nogil:
 
 
 cdef extern from "mpimin.h" nogil:
-    struct mpimin_promise:
-        int rank
-    void mpimin_promise_read(mpimin_promise *promise,
-                             char *(*get)(const char *))
+    int mpimin_promise_first(char *(*get)(const char *))
 
 
 cdef extern from "embedded.h" nogil:

@@ -562,6 +562,25 @@ int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
     return mpimin_bcast(job->mpi, bytes, size, root, job->comm, err);
 }
 
+int mi_job_bcast_blob(struct mi_job *job, void **bytes, uint64_t *size,
+                      int root, struct mi_error *err)
+{
+    if (job->rank != root)
+        *bytes = NULL;
+    if (mi_job_bcast(job, size, sizeof(*size), root, err) != 0)
+        return -1;
+    if (job->rank != root && !(*bytes = malloc(*size + 1)))
+        return mi_fail_errno(err, "%llu bytes of rank %d",
+                             (unsigned long long)*size, root);
+    if (*size == 0 || mi_job_bcast(job, *bytes, *size, root, err) == 0)
+        return 0;
+    if (job->rank != root) {
+        free(*bytes);
+        *bytes = NULL;
+    }
+    return -1;
+}
+
 /* ---- the end ------------------------------------------------------------ */
 
 void mi_job_program(struct mi_job *job)

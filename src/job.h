@@ -128,6 +128,12 @@ void mi_job_avoid(struct mi_job *job, unsigned operations);
 int mi_job_barrier(struct mi_job *job, struct mi_error *err);
 int mi_job_bcast(struct mi_job *job, void *bytes, size_t size, int root,
                  struct mi_error *err);
+/* Bytes of which only the root knows how many: *bytes, from malloc(3) and
+ * writable, and *size are the root's to set, and set on the others.  The
+ * caller frees.  On failure elsewhere than on the root *bytes is NULL.
+ */
+int mi_job_bcast_blob(struct mi_job *job, void **bytes, uint64_t *size,
+                      int root, struct mi_error *err);
 
 /* ---- messages ----------------------------------------------------------- */
 

@@ -10,7 +10,7 @@ By hand, as the first lines of a script that is started by `python -S`:
 
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
-from libc.stdlib cimport calloc, free, getenv
+from libc.stdlib cimport calloc, free, getenv, malloc
 from libc.string cimport memcpy, memset
 
 from core cimport *
@@ -202,9 +202,7 @@ def is_first():
 
     For messages before MPI is up.  Local.
     """
-    cdef mpimin_promise promise
-    mpimin_promise_read(&promise, getenv)
-    return promise.rank <= 0
+    return bool(mpimin_promise_first(getenv))
 
 
 # ---- the job ----------------------------------------------------------------
@@ -317,20 +315,20 @@ cdef class Job:
         cdef mi_error err
         cdef bytes content = bytes(data) if self.rank == root else b""
         cdef uint64_t size = len(content)
+        cdef void *place = NULL
         cdef int rc, source = root
-        cdef char *bytes_at
-        with nogil:
-            rc = mi_job_bcast(self.job, &size, sizeof(size), source, &err)
-        check(rc, &err)
-        buffer = bytearray(size)
         if self.rank == root:
-            buffer[:] = content
-        if size > 0:
-            bytes_at = buffer
-            with nogil:
-                rc = mi_job_bcast(self.job, bytes_at, size, source, &err)
+            place = malloc(size + 1)
+            if place == NULL:
+                raise MemoryError
+            memcpy(place, <const char *>content, size)
+        with nogil:
+            rc = mi_job_bcast_blob(self.job, &place, &size, source, &err)
+        try:
             check(rc, &err)
-        return bytes(buffer)
+            return (<char *>place)[:size]
+        finally:
+            free(place)
 
     def barrier(self):
         """Wait for all ranks.  Collective."""

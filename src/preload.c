@@ -79,26 +79,31 @@ static int needs_add(struct needs *needs, const char *text)
     return 0;
 }
 
-/* -1 if something that is needed is not mirrored: nobody knows what that
- * needs, and the linker may well find it on the tree.
- */
-static int collect_needs(const struct mi_record *record, mi_preload_find *find,
-                         const void *arg, struct needs *needs)
+static int needs_add_all(struct needs *needs, const struct mi_record *record)
 {
     const char *text = NULL;
 
     while ((text = mi_record_before(record, text)) != NULL)
         if (needs_add(needs, text) != 0)
             return -1;
+    return 0;
+}
+
+/* -1 if something that is needed is not mirrored: nobody knows what that
+ * needs, and the linker may well find it on the tree.
+ */
+static int collect_needs(const struct mi_record *record, mi_preload_find *find,
+                         const void *arg, struct needs *needs)
+{
+    if (needs_add_all(needs, record) != 0)
+        return -1;
     for (size_t i = 0; i < needs->count; i++) {
         if (needs->list[i][0] != '/')
             continue;
         record = find(arg, needs->list[i]);
-        if (!record || record->kind != MI_KIND_MIRROR)
+        if (!record || record->kind != MI_KIND_MIRROR ||
+            needs_add_all(needs, record) != 0)
             return -1;
-        for (text = NULL; (text = mi_record_before(record, text)) != NULL;)
-            if (needs_add(needs, text) != 0)
-                return -1;
     }
     return 0;
 }

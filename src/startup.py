@@ -12,8 +12,6 @@ from _frozen_importlib import ModuleSpec
 
 import mpiimport as core
 
-NONE = b"\xff\xff\xff\xff"
-
 
 def _number(value):
     return value.to_bytes(4, sys.byteorder)
@@ -28,8 +26,6 @@ def _wide(text):
 
 
 def _text(value):
-    if value is None:
-        return NONE
     data = _wide(value)
     return _number(len(data) // 4) + data
 

@@ -127,14 +127,6 @@ static void resume_process(const struct process *process)
 
 /* ---- messages ----------------------------------------------------------- */
 
-static int is_first(void)
-{
-    struct mpimin_promise promise;
-
-    mpimin_promise_read(&promise, getenv);
-    return promise.rank <= 0; /* -1: no launcher */
-}
-
 static void say(const struct mi_error *err)
 {
     fprintf(stderr, NAME ": %s\n", err->text);
@@ -143,7 +135,7 @@ static void say(const struct mi_error *err)
 /* What is the same on all ranks is said by one. */
 static int refuse(const struct mi_error *err, const char *more, int status)
 {
-    if (is_first()) {
+    if (mpimin_promise_first(getenv)) {
         say(err);
         fputs(more, stderr);
     }
@@ -158,7 +150,7 @@ static int print_help(void)
         perror(NAME);
         return 1;
     }
-    if (is_first())
+    if (mpimin_promise_first(getenv))
         fputs(text, stdout);
     free(text);
     return fflush(stdout) == 0 ? 0 : 1;
@@ -285,11 +277,12 @@ static int share_head(struct native *native, struct mi_error *err)
 /* Tell the others that rank 0 has no Python for them. */
 static void withdraw(struct native *native)
 {
+    void *nothing = NULL;
     uint64_t size = 0;
     struct mi_error err;
 
     if (is_shared(native) &&
-        mi_job_bcast(native->job, &size, sizeof(size), 0, &err) != 0)
+        mi_job_bcast_blob(native->job, &nothing, &size, 0, &err) != 0)
         say(&err);
 }
 
@@ -299,17 +292,11 @@ static int receive_startup(struct native *native, struct mi_error *err)
     uint64_t size;
     void *bytes;
 
-    if (mi_job_bcast(native->job, &size, sizeof(size), 0, err) != 0)
+    if (mi_job_bcast_blob(native->job, &bytes, &size, 0, err) != 0)
         return -1;
-    if (size == 0)
-        return 1;
-    bytes = malloc(size);
-    if (!bytes)
-        return mi_fail_errno(err, "%llu bytes of rank 0's start",
-                             (unsigned long long)size);
-    if (mi_job_bcast(native->job, bytes, size, 0, err) != 0) {
+    if (size == 0) {
         free(bytes);
-        return -1;
+        return 1;
     }
     return mi_startup_take(&native->startup, bytes, size, &native->config,
                            err);
@@ -450,7 +437,7 @@ static int exit_by(PyStatus status)
 {
     if (PyStatus_IsExit(status))
         return status.exitcode;
-    if (!is_first())
+    if (!mpimin_promise_first(getenv))
         return 1;
     Py_ExitStatusException(status);
 }

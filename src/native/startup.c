@@ -34,7 +34,7 @@ static int take_count(struct reader *reader, uint32_t *count)
     return 0;
 }
 
-/* Sets *text to a copy, or to NULL for None. */
+/* Sets *text to a copy; to NULL on failure. */
 static int take_text(struct reader *reader, wchar_t **text)
 {
     const char *at;
@@ -43,8 +43,6 @@ static int take_text(struct reader *reader, wchar_t **text)
     *text = NULL;
     if (take_count(reader, &count) != 0)
         return -1;
-    if (count == UINT32_MAX)
-        return 0;
     at = take(reader, count * sizeof(wchar_t));
     if (!at)
         return -1;

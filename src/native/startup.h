@@ -15,7 +15,7 @@
  *               size, code (as marshal has it)
  *   the rest  is for src/startup.py on the other side
  *
- *   text      size in characters (all ones: None), characters (wchar_t)
+ *   text      size in characters, characters (wchar_t)
  *
  * Source: CPython's "Python Initialization Configuration".
  */

@@ -200,10 +200,9 @@ static void test_before_again_nothing_opened(void)
     expect(preload, &table, "libmi-c.so", "other");
 }
 
-static void test_before_similar_names_differ(void)
+/* Each of 'names' is opened the first time, and none the second. */
+static void expect_once(const char *names)
 {
-    static const char names[] = "libmi.so libmi.so.6 libmi.so.60 ibmi.so.6 "
-                                "LIBMI.SO.6 libmi";
     struct mi_preload *preload = create();
     struct table table = {0};
 
@@ -211,6 +210,14 @@ static void test_before_similar_names_differ(void)
     expect(preload, &table, names, "first");
     add(&table, "/t/ext.so", names);
     expect(preload, &table, "", "again");
+}
+
+static void test_before_similar_names_differ(void)
+{
+    static const char names[] = "libmi.so libmi.so.6 libmi.so.60 ibmi.so.6 "
+                                "LIBMI.SO.6 libmi";
+
+    expect_once(names);
 }
 
 static void test_before_each_handle_for_itself(void)
@@ -491,13 +498,8 @@ static void test_before_missing_no_error_left(void)
 {
     static const char names[] = "libno-such-library.so.77 lib\377.so "
                                 "libmi-a.so";
-    struct mi_preload *preload = create();
-    struct table table = {0};
 
-    add(&table, "/t/ext.so", names);
-    expect(preload, &table, names, "first");
-    add(&table, "/t/ext.so", names);
-    expect(preload, &table, "", "again");
+    expect_once(names);
     CHECK(!is_open("libno-such-library.so.77"));
 }
 
