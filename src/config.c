@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "list.h"
+
 struct number {
     const char *name;
     int *value;
@@ -75,6 +77,21 @@ static char *library_directory(const char *python)
     return path;
 }
 
+/* Directories that are a node's own on every system. */
+static int add_local(char ***local, char *(*get)(const char *name))
+{
+    static const char *const own[] = {"/tmp", "/var/tmp", "/dev",
+                                      "/run", "/proc",    "/sys"};
+    const char *tmpdir = get("TMPDIR");
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof(own) / sizeof(own[0]); i++)
+        rc = mi_list_append(local, own[i]);
+    if (rc == 0 && tmpdir && tmpdir[0] == '/' && tmpdir[1])
+        rc = mi_list_append(local, tmpdir);
+    return rc;
+}
+
 int mi_config_make(struct mi_config *config, const struct mi_options *options,
                    const char *python, char *(*get)(const char *name),
                    struct mi_error *err)
@@ -91,15 +108,20 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     config->libdir = library_directory(python);
     if (options->tmpdir)
         config->tmpdir = absolute(options->tmpdir);
-    if (!config->libdir || (options->tmpdir && !config->tmpdir))
+    if (!config->libdir || (options->tmpdir && !config->tmpdir) ||
+        mi_list_copy(&config->local, options->local) != 0 ||
+        add_local(&config->local, get) != 0)
         return mi_fail_errno(err, "configuration");
     job->libdir = config->libdir;
     job->tmpdir = config->tmpdir;
+    job->share = options->share;
+    job->local = config->local;
     return read_numbers(job, get, err);
 }
 
 void mi_config_clear(struct mi_config *config)
 {
+    mi_list_clear(&config->local);
     free(config->tmpdir);
     free(config->libdir);
     memset(config, 0, sizeof(*config));

@@ -11,6 +11,7 @@ struct mi_config {
     struct mi_job_config job;
     char *tmpdir;
     char *libdir;
+    char **local; /* the options', and what is the node's own anyhow */
 };
 
 /* Fill 'config' but for job.rule and job.optimize, which only an interpreter

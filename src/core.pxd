@@ -34,6 +34,7 @@ cdef extern from "format.h" nogil:
     int MI_CODE_PENDING
     int MI_CODE_SOURCE
     int MI_MIRROR_DAMAGED
+    int MI_MIRROR_REFUSED
     int MI_FLAG_LOCAL
     struct mi_record:
         uint8_t kind
@@ -131,7 +132,11 @@ cdef extern from "job.h" nogil:
     int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
                         const char *extra, mi_error *err)
     int mi_job_mirrored(const mi_job *job, const mi_record *record, char *path)
-    void mi_job_open_before(mi_job *job, const mi_record *record)
+    void *mi_job_preload(mi_job *job, const mi_record *record, int self,
+                         int flags)
+    void mi_job_preload_close(void *handle)
+    bint mi_job_shared(const mi_job *job, const char *path)
+    bint mi_job_named(const mi_job *job, const char *path)
     int mi_job_compile(mi_job *job, char *path)
     void mi_job_avoid(mi_job *job, unsigned operations)
     int mi_job_barrier(mi_job *job, mi_error *err)

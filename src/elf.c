@@ -414,6 +414,18 @@ static int get_strings(const struct object *object,
     return get_needed(object, dynamic, &strings, elf, err);
 }
 
+static void keep_strings(const struct object *object,
+                         const struct dynamic *dynamic, struct mi_elf *elf)
+{
+    size_t offset;
+
+    if (!dynamic->strtab.set || !dynamic->strsz.set ||
+        !locate(object, dynamic->strtab.value, dynamic->strsz.value, &offset))
+        return;
+    elf->strings = (const char *)object->image + offset;
+    elf->strings_size = (size_t)dynamic->strsz.value;
+}
+
 int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
                  struct mi_error *err)
 {
@@ -433,6 +445,7 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
             mi_elf_clear(&found);
             return -1;
         }
+        keep_strings(&object, &dynamic, &found);
     }
     *elf = found;
     return 0;
@@ -447,6 +460,43 @@ void mi_elf_clear(struct mi_elf *elf)
     free(elf->needed);
     memset(elf, 0, sizeof(*elf));
     errno = saved;
+}
+
+int mi_elf_opens(const struct mi_elf *elf)
+{
+    return elf->strings &&
+           (memmem(elf->strings, elf->strings_size, "dlopen", 7) ||
+            memmem(elf->strings, elf->strings_size, "dlmopen", 8));
+}
+
+static int is_name_character(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || (c && strchr("_-+.", c));
+}
+
+const char *mi_elf_name_next(const void *image, size_t size, size_t *cursor)
+{
+    const char *bytes = image, *end = bytes + size;
+    const char *found, *first, *last;
+
+    while (*cursor < size) {
+        found = memmem(bytes + *cursor, size - *cursor, ".so", 3);
+        if (!found)
+            break;
+        first = found;
+        while (first > bytes && is_name_character(first[-1]))
+            first--;
+        last = found + 3;
+        while (last < end && is_name_character(*last))
+            last++;
+        *cursor = (size_t)(last - bytes);
+        if (last < end && *last == '\0' && first < found &&
+            (found[3] == '\0' || found[3] == '.'))
+            return first;
+    }
+    *cursor = size;
+    return NULL;
 }
 
 const char *mi_elf_search(const struct mi_elf *elf)

@@ -33,6 +33,8 @@ struct mi_elf {
     size_t rpath_length;
     size_t runpath_offset;
     size_t runpath_length;
+    const char *strings; /* the whole string table, and its size in bytes */
+    size_t strings_size;
 };
 
 /* Parse the 'size' bytes at 'image' (of any alignment) into 'elf', whose old
@@ -57,6 +59,16 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
  * struct that is all zero, a second call.  Keeps errno.
  */
 void mi_elf_clear(struct mi_elf *elf);
+
+/* Does the object use dlopen(3), as far as its string table tells? */
+int mi_elf_opens(const struct mi_elf *elf);
+
+/* Step through the names of libraries that are written somewhere in an image:
+ * terminated strings, without a directory, that have ".so" at their end or
+ * before a version.  '*cursor' starts as 0 and is moved on.  Returns the next
+ * name, which points into the image, or NULL.
+ */
+const char *mi_elf_name_next(const void *image, size_t size, size_t *cursor);
 
 /* The search path in force: RUNPATH, otherwise RPATH, which ld.so(8) ignores
  * when there is a RUNPATH (even an empty one).  NULL if there is neither.

@@ -47,31 +47,63 @@ const void *mi_record_payload(const struct mi_record *record)
     return mi_record_key(record) + key_room(record->key_size);
 }
 
-/* The strings of a MIRROR record's payload, if it is sound. */
+/* The texts of an object's record, if there are any. */
 static const char *mirror_texts(const struct mi_record *record)
 {
     const char *texts = mi_record_payload(record);
+    int object = record->kind == MI_KIND_MIRROR ||
+                 (record->kind == MI_KIND_ABSENT &&
+                  record->code == MI_MIRROR_REFUSED);
 
-    return record->size > 0 && texts[record->size - 1] == '\0' ? texts : NULL;
+    return object && record->size > 0 && texts[record->size - 1] == '\0'
+               ? texts
+               : NULL;
+}
+
+/* Text number i, or NULL. */
+static const char *mirror_text(const struct mi_record *record, int i)
+{
+    const char *texts = mirror_texts(record);
+    const char *end = texts ? texts + record->size : NULL;
+
+    for (; texts && i > 0; i--) {
+        texts += strlen(texts) + 1;
+        if (texts >= end)
+            return NULL;
+    }
+    return texts;
 }
 
 const char *mi_record_place(const struct mi_record *record)
 {
-    const char *place = mirror_texts(record);
+    const char *place = mirror_text(record, 0);
 
     return place && place[0] ? place : mi_record_key(record);
 }
 
-const char *mi_record_before(const struct mi_record *record,
-                             const char *previous)
+const char *mi_record_soname(const struct mi_record *record)
+{
+    const char *soname = mirror_text(record, 1);
+
+    return soname ? soname : "";
+}
+
+const char *mi_record_link(const struct mi_record *record)
+{
+    const char *place = mirror_text(record, 2);
+
+    return place ? place : "";
+}
+
+const char *mi_record_need(const struct mi_record *record,
+                           const char *previous)
 {
     const char *texts = mirror_texts(record);
     const char *next;
 
-    if (!texts)
-        return NULL;
-    next = previous ? previous : texts;
-    next += strlen(next) + 1;
+    if (!previous)
+        return mirror_text(record, 3);
+    next = previous + strlen(previous) + 1;
     return next < texts + record->size ? next : NULL;
 }
 

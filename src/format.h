@@ -18,9 +18,12 @@
  *   payload: LIST    struct mi_entries, sorted names of the directory
  *            FILE    the bytes of the file, or of the bytecode file
  *            ABSENT  (of a damaged object) one line that says why
- *            MIRROR  its place ("" if that is the path), and what it needs
- *                    (mi_record_before()), terminated each; none if all is
- * empty STAT    of MI_REAL: the real path, terminated others  none
+ *            MIRROR  texts, terminated each: its place ("" if that is the
+ *                    path), its SONAME ("" if it has none), the place of the
+ *                    same file under another path ("" if there is none); then
+ *                    what it needs (mi_record_need()).  ABSENT with the code
+ *                    MI_MIRROR_REFUSED: the same, or empty
+ *            STAT    of MI_REAL: the real path, terminated; others none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
  *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
@@ -38,7 +41,7 @@
 
 #define MI_RECORD_MAGIC 0x3172694dU /* "Mir1" */
 #define MI_FRAME_MAGIC 0x3166694dU  /* "Mif1" */
-#define MI_FORMAT_VERSION 1
+#define MI_FORMAT_VERSION 2
 
 /* What is asked of the filesystem. */
 enum mi_query {
@@ -72,6 +75,22 @@ enum mi_kind {
 
 /* Flags of a record. */
 #define MI_FLAG_LOCAL 1 /* LIST: the directory is on a memory filesystem */
+
+/* How an object gets what it needs. */
+enum mi_need {
+    MI_NEED_SYSTEM = 's',   /* NAME; the tree has none: the system's */
+    MI_NEED_MIRROR = 'm',   /* PATH, which has a record of its own */
+    MI_NEED_VARIANT = 'v',  /* the same, but the linker may choose one of the
+                             * directory's glibc-hwcaps/, mirrored as well */
+    MI_NEED_LOCAL = 'l',    /* PATH in a directory of the node's own */
+    MI_NEED_PATH = 'p',     /* needed by its path on the tree: PATH is that of
+                             * an object of ours that answers to it */
+    MI_NEED_UNKNOWN = 'u'   /* NAME; only the linker knows */
+};
+/* Has the linker to be helped (a capital letter)? */
+#define MI_NEED_HELP(need) ((need)[0] >= 'A' && (need)[0] <= 'Z')
+/* The letter in small. */
+#define MI_NEED_KIND(need) ((need)[0] | 0x20)
 
 struct mi_record {
     uint32_t magic;
@@ -155,19 +174,23 @@ uint64_t mi_record_total(uint32_t key_size, uint64_t size);
 /* Its path (terminated) and payload.  Live as long as the record. */
 const char *mi_record_key(const struct mi_record *record);
 const void *mi_record_payload(const struct mi_record *record);
-/* MIRROR: the path that the mirror repeats for the object: the record's own,
- * or the payload's first string where that differs.
+/* The path that the mirror repeats for an object: the record's own, unless
+ * that leads through a "..".  This and those below are for MIRROR records and
+ * those with the code MI_MIRROR_REFUSED; the texts live as long as the record.
  */
 const char *mi_record_place(const struct mi_record *record);
-/* MIRROR: what the object needs, one after the other: the path of a library on
- * the tree (with a '/'; a record of its own tells whether it is mirrored;
- * below
- * "/?/" are those that only the linker finds), or
- * the name of one of the system, which has to be open before the object.
- * 'previous' is NULL at first; NULL at the end.
+/* Its SONAME, or "". */
+const char *mi_record_soname(const struct mi_record *record);
+/* MIRROR: the place of the file that it is a link to (the tree has one file
+ * under several paths), or "".
  */
-const char *mi_record_before(const struct mi_record *record,
-                             const char *previous);
+const char *mi_record_link(const struct mi_record *record);
+/* What the object needs, one after the other in its own order: a letter of
+ * enum mi_need and a text.  A capital letter: looking for it would lead the
+ * dynamic linker to the tree.  'previous' is NULL at first; NULL at the end.
+ */
+const char *mi_record_need(const struct mi_record *record,
+                           const char *previous);
 /* Fill in magic, hash and check of a record whose other fields are set. */
 void mi_record_seal(struct mi_record *record, const char *key);
 /* Is there one whole sound record in the 'room' bytes at 'record'? */

@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "elf.h"
+#include "list.h"
 #include "mailbox.h"
 #include "mirror.h"
 #include "node.h"
+#include "prefixes.h"
 #include "preload.h"
 #include "pump.h"
 #include "reader.h"
@@ -31,6 +33,7 @@ struct mi_job {
     int ours; /* we initialised MPI, so we finalise it */
     int rank, size;
     char *tmpdir; /* where node stores are made */
+    char **share, **local;
     int direct, report;
     uint64_t grace, patience; /* nanoseconds */
     atomic_uint lost; /* growth of the store when patience was over, plus 1 */
@@ -116,6 +119,7 @@ int mi_job_first_crash(struct mi_job *job)
 /* ---- start -------------------------------------------------------------- */
 
 static void on_finalize(void *arg);
+static struct mi_preload *create_preload(const struct mi_job *job);
 
 static int start_mpi(struct mi_job *job, const struct mi_job_config *config,
                      enum mpimin_thread *level, struct mi_error *err)
@@ -204,6 +208,8 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
         .store = job->node.store,
         .mailbox = job->node.mailbox,
         .mirror = job->mirror,
+        .share = job->share,
+        .local = job->local,
         .rule = config->rule,
         .threads = job->size == 1        ? 0
                    : config->readers > 0 ? config->readers
@@ -311,8 +317,10 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
                        "-T %s: the directory must be an absolute path",
                        tmpdir);
     job->tmpdir = strdup(tmpdir);
-    job->preload = mi_preload_create();
-    if (!job->tmpdir || !job->preload)
+    job->preload = create_preload(job);
+    if (!job->tmpdir || !job->preload ||
+        mi_list_copy(&job->share, config->share) != 0 ||
+        mi_list_copy(&job->local, config->local) != 0)
         return mi_fail_errno(err, "job");
     pthread_atfork(NULL, NULL, after_fork);
     if (start_mpi(job, config, &level, err) != 0 ||
@@ -522,7 +530,7 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
     const char *root = mi_mailbox_mirror(job->node.mailbox);
     size_t used = strlen(root);
 
-    if (!used || record->kind != MI_KIND_MIRROR)
+    if (!used || record->kind != MI_KIND_MIRROR || !record->object)
         return 0;
     memcpy(path, root, used);
     return mi_path_normal(mi_record_place(record), path + used,
@@ -534,9 +542,46 @@ static const struct mi_record *find_object(const void *job, const char *path)
     return mi_job_find(job, MI_MIRROR, path);
 }
 
-void mi_job_open_before(struct mi_job *job, const struct mi_record *record)
+static int place_object(const void *job, const struct mi_record *record,
+                        char *place)
 {
-    mi_preload_before(job->preload, record, find_object, job);
+    if (record->kind == MI_KIND_MIRROR)
+        return mi_job_mirrored(job, record, place);
+    memcpy(place, mi_record_key(record), record->key_size + 1);
+    return 1;
+}
+
+static struct mi_preload *create_preload(const struct mi_job *job)
+{
+    const char *path = getenv("LD_LIBRARY_PATH");
+    const struct mi_preload_config config = {.find = find_object,
+                                             .place = place_object,
+                                             .arg = job,
+                                             .library_path =
+                                                 path && path[0]};
+
+    return mi_preload_create(&config);
+}
+
+void *mi_job_preload(struct mi_job *job, const struct mi_record *record,
+                     int self, int flags)
+{
+    return mi_preload_open(job->preload, record, self, flags);
+}
+
+void mi_job_preload_close(void *handle)
+{
+    mi_preload_close(handle);
+}
+
+int mi_job_shared(const struct mi_job *job, const char *path)
+{
+    return mi_prefixes_shared(job->share, job->local, path);
+}
+
+int mi_job_named(const struct mi_job *job, const char *path)
+{
+    return mi_prefixes_has(job->share, path);
 }
 
 int mi_job_compile(struct mi_job *job, char *path)

@@ -27,6 +27,8 @@ struct mi_job_config {
     const char *mpi;    /* which library: mpimin_open() */
     const char *libdir; /* the environment's lib/: mpimin_open() */
     const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
+    char *const *share; /* prefixes of the tree, and of what is the node's */
+    char *const *local; /* own: mi_prefixes_shared(); lists, or NULL */
     int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
     int readers;        /* threads of root's pool; 0: 16 */
     int direct;         /* every rank reads for itself: no stores, no pumps */
@@ -108,15 +110,18 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
 /* Source: have the pool read ahead.  Elsewhere nothing happens. */
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err);
-/* Where the mirror has the object of that record, in 'path' (PATH_MAX). */
+/* Where the mirror has the object of that record, in 'path' (PATH_MAX): 1, or
+ * 0 if it has none.
+ */
 int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
                     char *path);
-/* Before the object of that record is opened: open the system's libraries that
- * it and what it needs would make the linker look for on the tree
- * (mi_record_before()).  Each once per process; what cannot be opened is left
- * to the linker.
- */
-void mi_job_open_before(struct mi_job *job, const struct mi_record *record);
+/* mi_preload_open() and mi_preload_close(). */
+void *mi_job_preload(struct mi_job *job, const struct mi_record *record,
+                     int self, int flags);
+void mi_job_preload_close(void *handle);
+/* Does the absolute 'path' lie on the shared tree; has the user said so? */
+int mi_job_shared(const struct mi_job *job, const char *path);
+int mi_job_named(const struct mi_job *job, const char *path);
 /* As mi_reader_compile(); 0 also where this rank is no source. */
 int mi_job_compile(struct mi_job *job, char *path);
 /* Count operations that stock Python would have made. */

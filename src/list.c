@@ -46,6 +46,31 @@ int mi_list_move(char ***list, char **more)
     return 0;
 }
 
+int mi_list_append(char ***list, const char *text)
+{
+    char *one[2] = {strdup(text), NULL};
+
+    if (!one[0])
+        return -1;
+    if (mi_list_move(list, one) == 0)
+        return 0;
+    free(one[0]);
+    return -1;
+}
+
+int mi_list_copy(char ***copy, char *const *list)
+{
+    *copy = mi_list_new(0);
+    if (!*copy)
+        return -1;
+    for (; list && *list; list++)
+        if (mi_list_append(copy, *list) != 0) {
+            mi_list_clear(copy);
+            return -1;
+        }
+    return 0;
+}
+
 void mi_list_subtract(char **list, char *const *other)
 {
     char **to = list;

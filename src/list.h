@@ -21,6 +21,12 @@ int mi_list_has(char *const *list, const char *text);
  */
 int mi_list_move(char ***list, char **more);
 
+/* Move a copy of 'text' to the end of 'list', in the same manner. */
+int mi_list_append(char ***list, const char *text);
+
+/* A copy of 'list' (NULL is an empty one) into '*copy', in the same manner. */
+int mi_list_copy(char ***copy, char *const *list);
+
 /* Free the strings that 'other' has as well. */
 void mi_list_subtract(char **list, char *const *other);
 

@@ -11,6 +11,7 @@ Source: PEP 451; CPython's Lib/importlib/_bootstrap_external.py.
 
 import _imp
 import marshal
+import sys
 from _frozen_importlib import ModuleSpec, _call_with_frames_removed
 from _frozen_importlib_external import (
     BYTECODE_SUFFIXES,
@@ -44,6 +45,55 @@ def _forget_frame(error):
 def _look_at_metadata(module):
     """importlib.metadata reads when asked: its functions get the view."""
     return lambda: core._module("views").adapt_metadata(module)
+
+
+RTLD_LAZY, RTLD_NOW = 1, 2
+
+
+def _open_mirrored(name):
+    """Return a looker: dlopen(3) as Python sees it, module.NAME, gets the
+    node's copy of what is on the tree.
+    """
+
+    def look(module):
+        return lambda: _use_mirror(module, name)
+
+    return look
+
+
+def _use_mirror(module, name):
+    genuine = getattr(module, name)
+    caller = module.__file__
+
+    def dlopen(name, *flags):
+        held = None
+        try:
+            path, held = _library(name, flags, caller)
+            if path is not None:
+                try:
+                    return genuine(path, *flags)
+                except OSError:
+                    pass  # let it fail in its own words
+            return genuine(name, *flags)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
+        finally:
+            core.release(held)
+
+    dlopen.__name__ = dlopen.__qualname__ = name
+    setattr(module, name, dlopen)
+
+
+def _library(name, flags, caller):
+    if not isinstance(name, (str, bytes)) or not name:
+        return None, None
+    if isinstance(name, bytes):
+        name = core.decode(name)
+    mode = flags[0] if flags and isinstance(flags[0], int) else 0
+    if not mode & RTLD_LAZY:
+        mode |= RTLD_NOW  # as they do
+    return core.library(name, mode, caller)
 
 
 def _look_when_executed(module):
@@ -195,6 +245,7 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
     mpi_phase = LOAD_FILE
 
     def create_module(self, spec):
+        held = None
         core.enter(LOAD_FILE)
         try:
             try:
@@ -202,6 +253,7 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
             except ImportError as error:
                 error.name = self.name
                 raise
+            held = core.preload(self.path, sys.getdlopenflags())
             module = self._mpi_create(spec, mirror) if mirror else None
             if module is not None:
                 return module
@@ -211,6 +263,7 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
             _forget_frame(error)
             raise
         finally:
+            core.release(held)
             core.leave()
 
     def _mpi_create(self, spec, mirror):
@@ -282,6 +335,8 @@ def setup(strategy, served):
     if strategy == "all":
         LOOKERS["importlib.metadata"] = _look_at_metadata
         LOOKERS["sysconfig"] = _look_when_executed
+        LOOKERS["_ctypes"] = _open_mirrored("dlopen")
+        LOOKERS["_cffi_backend"] = _open_mirrored("load_library")
     suffixes = (
         (
             _imp.extension_suffixes(),

@@ -66,6 +66,12 @@ const char *mi_mirror_root(const struct mi_mirror *mirror)
     return mirror->root;
 }
 
+uint64_t mi_mirror_room(const struct mi_mirror *mirror)
+{
+    (void)mirror;
+    return UINT64_MAX;
+}
+
 uint64_t mi_mirror_bytes(const struct mi_mirror *mirror)
 {
     return atomic_load(&mirror->bytes);
@@ -173,6 +179,13 @@ int mi_part_map(const struct mi_part *part, void **bytes, struct mi_error *err)
     return 0;
 }
 
+void mi_part_close(struct mi_part *part)
+{
+    if (part->file >= 0)
+        close(part->file);
+    part->file = -1;
+}
+
 /* Make the directories of 'path', relative to 'dir'. */
 static int make_parents(int dir, const char *path, struct mi_error *err)
 {
@@ -188,18 +201,27 @@ static int make_parents(int dir, const char *path, struct mi_error *err)
     return 0;
 }
 
+/* Where 'path' is below the job's directory, into 'place' (PATH_MAX). */
+static int find_place(const char *path, char *place, struct mi_error *err)
+{
+    if (strlen(path) >= PATH_MAX)
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "path of %zu bytes",
+                       strlen(path));
+    strcpy(place, TREE);
+    if (mi_path_normal(path, place + strlen(TREE), PATH_MAX - strlen(TREE)) !=
+        0)
+        return mi_fail_errno(err, "cannot mirror %s", path);
+    return 0;
+}
+
 /* 1 if it was put there, 0 if it has been there, -1 on errors. */
 static int put_in_place(struct mi_mirror *mirror, const char *name,
                         const char *path, struct mi_error *err)
 {
-    char place[PATH_MAX] = TREE;
+    char place[PATH_MAX];
 
-    if (strlen(path) >= sizeof(place))
-        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "path of %zu bytes",
-                       strlen(path));
-    if (mi_path_normal(path, place + strlen(TREE),
-                       sizeof(place) - strlen(TREE)) != 0)
-        return mi_fail_errno(err, "cannot mirror %s", path);
+    if (find_place(path, place, err) != 0)
+        return -1;
     if (make_parents(mirror->jobdir.dir, place, err) != 0)
         return -1;
     if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, place, 0) == 0)
@@ -221,12 +243,22 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
     return rc < 0 ? -1 : 0;
 }
 
+int mi_mirror_link(struct mi_mirror *mirror, const char *from,
+                   const char *path, struct mi_error *err)
+{
+    char name[PATH_MAX];
+
+    if (find_place(from, name, err) != 0)
+        return -1;
+    return put_in_place(mirror, name, path, err) < 0 ? -1 : 0;
+}
+
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)
 {
     char name[40];
 
     part_name(part->id, name, sizeof(name));
     unlinkat(mirror->jobdir.dir, name, 0);
-    close(part->file);
+    mi_part_close(part);
     *part = (struct mi_part){.file = -1};
 }

@@ -37,6 +37,7 @@ void mi_mirror_destroy(struct mi_mirror *mirror);
  * object.  Lives as long as the mirror.
  */
 const char *mi_mirror_root(const struct mi_mirror *mirror);
+uint64_t mi_mirror_room(const struct mi_mirror *mirror);
 /* Bytes of all objects that are in place. */
 uint64_t mi_mirror_bytes(const struct mi_mirror *mirror);
 
@@ -51,12 +52,20 @@ int mi_part_write(const struct mi_part *part, uint64_t offset,
  */
 int mi_part_map(const struct mi_part *part, void **bytes,
                 struct mi_error *err);
+/* Give its descriptor back: it can still be finished or abandoned.  Repeating
+ * it does no harm.
+ */
+void mi_part_close(struct mi_part *part);
 /* Move it to its place, that of the absolute path 'path' once normalised
  * (mi_path_normal), and close it.  An
  * object that is there already stays.  'part' is cleared, whatever happens.
  */
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
                      const char *path, struct mi_error *err);
+/* Have the object at 'from', which is in place, at 'path' as well: one file.
+ */
+int mi_mirror_link(struct mi_mirror *mirror, const char *from,
+                   const char *path, struct mi_error *err);
 /* Give it up. */
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part);
 

@@ -219,8 +219,6 @@ cdef class Job:
     cdef readonly Options options
     cdef public bint stopped
     cdef readonly bint finished
-    cdef object share     # tuple of path prefixes, ending in "/"
-    cdef object local
     cdef object away      # thread -> depth of "with disjoint"
     cdef object modules   # [[name, phase, seconds], ...] for -v, or None
 
@@ -228,9 +226,6 @@ cdef class Job:
         self.job = NULL  # filled in by start()
         self.options = options
         self.strategy = "none" if options.direct else options.strategy
-        self.share = tuple(path + "/" for path in options.share)
-        self.local = tuple(path + "/" for path in options.local) + tuple(
-            path.rstrip("/") + "/" for path in _NODE_LOCAL)
         self.away = {}
         self.modules = [] if options.verbose else None
 
@@ -257,21 +252,13 @@ cdef class Job:
 
     def is_shared(self, path):
         """Does the absolute 'path' lie on the shared tree?  Longest prefix."""
-        path += "/"
-        best = 0
-        shared = True
-        for prefix in self.local:
-            if len(prefix) > best and path.startswith(prefix):
-                best, shared = len(prefix), False
-        for prefix in self.share:
-            if len(prefix) >= best and path.startswith(prefix):
-                best, shared = len(prefix), True
-        return shared
+        cdef bytes text = _fsencode(path)
+        return bool(mi_job_shared(self.job, text))
 
     def is_named(self, path):
         """Has the user said by --share that 'path' is shared?"""
-        path += "/"
-        return any(path.startswith(prefix) for prefix in self.share)
+        cdef bytes text = _fsencode(path)
+        return bool(mi_job_named(self.job, text))
 
     cdef const mi_record *ask(self, mi_query query, path, extra) except? NULL:
         """The answer to a question, or NULL if this rank has to read itself.
@@ -339,7 +326,6 @@ cdef class Job:
         check(rc, &err)
 
 
-_NODE_LOCAL = ["/tmp", "/var/tmp", "/dev", "/run", "/proc", "/sys"]
 _job = None  # the Job, once there is one
 
 _get_ident = None  # _thread.get_ident, without importing it twice
@@ -347,6 +333,11 @@ _get_ident = None  # _thread.get_ident, without importing it twice
 
 def _fsencode(path):
     return path.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def decode(bytes path):
+    """As os.fsdecode()."""
+    return path.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 cdef object _fsdecode(const char *path):
@@ -362,10 +353,6 @@ cdef Job make_job(Options options):
     from _thread import get_ident
 
     _get_ident = get_ident
-    environ = posix.environ
-    if b"TMPDIR" in environ and environ[b"TMPDIR"].startswith(b"/"):
-        _NODE_LOCAL.append(environ[b"TMPDIR"].decode("utf-8",
-                                                     "surrogateescape"))
     _job = Job(options)
     return _job
 
@@ -644,9 +631,74 @@ def mirrored(path):
         job.say()
         return None
     avoid(job, 1)
-    with nogil:
-        mi_job_open_before(job.job, record)
     return _fsdecode(place)
+
+
+cdef class Preload:
+    """Libraries that the linker was given: to be closed by release()."""
+
+    cdef void *handle
+
+
+def preload(path, int flags):
+    """Before the shared object 'path' is opened: give the linker its needs.
+
+    flags: as for dlopen(3).  Returns what release() takes, or None.
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    if job.is_direct():
+        return None
+    record = mi_job_find(job.job, MI_MIRROR, _fsencode(path))
+    return None if record == NULL else preloaded(job, record, 1, flags)
+
+
+cdef Preload preloaded(Job job, const mi_record *record, int self, int flags):
+    cdef Preload result
+    # With the GIL, as the linker: constructors may use Python.
+    cdef void *handle = mi_job_preload(job.job, record, self, flags)
+    if handle == NULL:
+        return None
+    result = Preload.__new__(Preload)
+    result.handle = handle
+    return result
+
+
+def release(Preload preload):
+    """Close what preload() or library() has given, which may be None."""
+    if preload is not None:
+        mi_job_preload_close(preload.handle)
+        preload.handle = NULL
+
+
+def library(name, int flags, caller):
+    """Before the object 'caller' opens the library 'name' by dlopen(3).
+
+    name: path or bare name.  Returns the path to open instead, or None, and
+    what release() takes.
+    """
+    cdef Job job = _job
+    cdef const mi_record *record
+    cdef char place[PATH_MAX]
+    if job.is_direct() or mi_job_size(job.job) == 1:
+        return None, None
+    if "/" in name:
+        if not name.startswith("/"):
+            name = posix.getcwd() + "/" + name
+        if not job.is_shared(name):
+            return None, None
+        record = job.ask(MI_MIRROR, name, None)
+    else:
+        record = job.ask(MI_MIRROR, caller + "\n" + name, None)
+    if record == NULL or not (record.kind == MI_KIND_MIRROR
+                              or record.code == MI_MIRROR_REFUSED):
+        return None, None
+    copied = mi_job_mirrored(job.job, record, place)
+    handle = preloaded(job, record, copied, flags)
+    if not copied:
+        return None, handle
+    avoid(job, 1)
+    return _fsdecode(place), handle
 
 
 def compile_service():

@@ -91,3 +91,31 @@ int mi_prefixes_add(char ***list, const char *paths, const char *origin,
             return 0;
     }
 }
+
+/* Length of the longest prefix of 'path' in the list. */
+static size_t longest(char *const *list, const char *path)
+{
+    size_t best = 0;
+
+    for (; list && *list; list++) {
+        size_t size = strlen(*list);
+
+        while (size > 0 && (*list)[size - 1] == '/')
+            size--; /* "/" is the prefix of all */
+        if (size + 1 > best && strncmp(path, *list, size) == 0 &&
+            (path[size] == '/' || path[size] == '\0'))
+            best = size + 1;
+    }
+    return best;
+}
+
+int mi_prefixes_shared(char *const *share, char *const *local,
+                       const char *path)
+{
+    return longest(share, path) >= longest(local, path);
+}
+
+int mi_prefixes_has(char *const *list, const char *path)
+{
+    return longest(list, path) > 0;
+}

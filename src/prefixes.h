@@ -12,4 +12,13 @@
 int mi_prefixes_add(char ***list, const char *paths, const char *origin,
                     struct mi_error *err);
 
+/* Does the absolute 'path' lie on the shared tree?  The longest prefix of the
+ * two lists decides, 'share' if both have it; shared if none does.
+ */
+int mi_prefixes_shared(char *const *share, char *const *local,
+                       const char *path);
+
+/* Does 'path' lie below one of the prefixes, or is it one? */
+int mi_prefixes_has(char *const *list, const char *path);
+
 #endif

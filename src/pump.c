@@ -457,6 +457,12 @@ static void place_object(void *arg, const struct mi_record *record)
 
     if (record->kind != MI_KIND_MIRROR)
         return;
+    if (mi_record_link(record)[0]) {
+        if (mi_mirror_link(pump->config.mirror, mi_record_link(record),
+                           mi_record_place(record), &why) != 0)
+            say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
+        return;
+    }
     while (*at && (*at)->part.id != record->object)
         at = &(*at)->next;
     held = *at;

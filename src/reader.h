@@ -14,6 +14,7 @@
 #include "files.h"
 #include "mailbox.h"
 #include "mirror.h"
+#include "objects.h"
 #include "store.h"
 
 struct mi_reader;
@@ -23,6 +24,8 @@ struct mi_reader_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror; /* NULL: objects are not mirrored */
+    char *const *share; /* prefixes of the tree, and of what is not: */
+    char *const *local; /* mi_prefixes_shared(); lists, or NULL */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
     int stream;  /* keep objects for mi_reader_object() */
@@ -69,17 +72,8 @@ int mi_reader_compile(struct mi_reader *reader, char *path);
 /* End all mi_reader_compile(), now and later. */
 void mi_reader_stop(struct mi_reader *reader);
 
-/* An object whose bytes the other nodes need before its record. */
-struct mi_object {
-    uint64_t id;
-    uint64_t size; /* bytes */
-    uint32_t mode;
-    void *bytes; /* a mapping; unmap it when done */
-};
-
-/* Take the oldest object out of the queue: 1, or 0 if there is none. */
+/* Take the oldest object that the other nodes need: mi_objects_take(). */
 int mi_reader_object(struct mi_reader *reader, struct mi_object *object);
-void mi_object_clear(struct mi_object *object);
 
 /* What has been read from the tree so far. */
 const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader);

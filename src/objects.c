@@ -1,0 +1,853 @@
+#include "objects.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "elf.h"
+#include "needs.h"
+#include "search.h"
+#include "stub.h"
+
+#define CHUNK (256u << 10) /* bytes copied at a time into the mirror */
+/* What an object answers to by name lies beside it, under its name and: */
+#define ALIAS ".mpiimport-alias"
+/* Has what calls dlopen(3) for the interpreter. */
+#define CALLER "PyImport_ImportModule"
+
+/* A file of the tree that is in the mirror. */
+struct known {
+    struct known *next;
+    uint64_t device, inode;
+    char place[];
+};
+
+struct queued {
+    struct queued *next;
+    struct mi_object object;
+};
+
+struct mi_objects {
+    struct mi_objects_config config;
+    pthread_mutex_t lock; /* one closure at a time; of what follows, too */
+    struct mi_search search;
+    struct known *known;
+    uint64_t id;           /* of the last object */
+    pthread_mutex_t queue; /* of the two: */
+    struct queued *first, **last;
+};
+
+/* ---- the queue ---------------------------------------------------------- */
+
+static int keep_bytes(struct mi_objects *objects,
+                      const struct mi_object *object, struct mi_error *err)
+{
+    struct queued *item = malloc(sizeof(*item));
+
+    if (!item)
+        return mi_fail_errno(err, "mirror");
+    *item = (struct queued){.object = *object};
+    pthread_mutex_lock(&objects->queue);
+    *objects->last = item;
+    objects->last = &item->next;
+    pthread_mutex_unlock(&objects->queue);
+    return 0;
+}
+
+int mi_objects_take(struct mi_objects *objects, struct mi_object *object)
+{
+    struct queued *item;
+
+    pthread_mutex_lock(&objects->queue);
+    item = objects->first;
+    if (item) {
+        objects->first = item->next;
+        if (!item->next)
+            objects->last = &objects->first;
+        *object = item->object;
+    }
+    pthread_mutex_unlock(&objects->queue);
+    free(item);
+    return item != NULL;
+}
+
+void mi_object_clear(struct mi_object *object)
+{
+    if (object->bytes)
+        munmap(object->bytes, object->size);
+    *object = (struct mi_object){0};
+}
+
+/* ---- closures ----------------------------------------------------------- */
+
+/* An object on its way. */
+struct item {
+    char *path;
+    char *place;     /* where the mirror puts it: without ".." */
+    char *inherited; /* RPATHs of those that need it */
+    void *image;     /* of an object of ours, allocated; or NULL */
+    size_t image_size;
+    struct mi_part part; /* id 0: it has no copy */
+    void *bytes;         /* the copy, mapped; NULL: given away */
+    size_t size;
+    uint32_t mode;
+    char *link;  /* place of the same file; or NULL */
+    int linked;  /* another item is a link to this one */
+    char *text;  /* the payload of 'entry' */
+    char *needs; /* texts of mi_record_need() */
+    size_t needs_size;
+    char *soname;
+    struct mi_entry entry; /* to be published; no key: it has a record */
+};
+
+/* An object and all it needs, in the order of discovery: a worklist, because
+ * libraries may need each other in circles and in long chains.
+ */
+struct closure {
+    struct mi_objects *objects;
+    struct item **list;
+    size_t count, room;
+};
+
+static void item_free(struct item *item)
+{
+    if (!item)
+        return;
+    if (item->bytes)
+        munmap(item->bytes, item->size);
+    free(item->path);
+    free(item->place);
+    free(item->inherited);
+    free(item->image);
+    free(item->link);
+    free(item->text);
+    free(item->needs);
+    free(item->soname);
+    free(item);
+}
+
+static void closure_clear(struct closure *closure)
+{
+    for (size_t i = 0; i < closure->count; i++)
+        item_free(closure->list[i]);
+    free(closure->list);
+}
+
+static struct item *closure_find(const struct closure *closure,
+                                 const char *path)
+{
+    for (size_t i = 0; i < closure->count; i++)
+        if (strcmp(closure->list[i]->path, path) == 0)
+            return closure->list[i];
+    return NULL;
+}
+
+static struct item *item_new(const char *path, const char *inherited)
+{
+    struct item *item = calloc(1, sizeof(*item));
+
+    if (!item)
+        return NULL;
+    item->path = strdup(path);
+    /* Only the kernel knows where ".." leads behind a symbolic link. */
+    item->place = strstr(path, "/../") ? realpath(path, NULL) : NULL;
+    if (!item->place)
+        item->place = strdup(path);
+    item->inherited = strdup(inherited);
+    if (item->path && item->place && item->inherited)
+        return item;
+    item_free(item);
+    return NULL;
+}
+
+/* The item of 'path', which joins the closure; NULL without memory. */
+static struct item *closure_add(struct closure *closure, const char *path,
+                                const char *inherited)
+{
+    size_t room = closure->room ? closure->room * 2 : 8;
+    struct item *item = closure_find(closure, path), **bigger;
+
+    if (item)
+        return item;
+    if (closure->count == closure->room) {
+        bigger = realloc(closure->list, room * sizeof(struct item *));
+        if (!bigger)
+            return NULL;
+        closure->list = bigger;
+        closure->room = room;
+    }
+    item = item_new(path, inherited);
+    if (item)
+        closure->list[closure->count++] = item;
+    return item;
+}
+
+static int on_list(void *arg, const char *directory,
+                   const struct mi_record **list, struct mi_error *err)
+{
+    const struct mi_objects *objects = ((struct closure *)arg)->objects;
+
+    return objects->config.list(objects->config.arg, directory, list, err);
+}
+
+static int on_add(void *arg, const char *path, const char *inherits,
+                  struct mi_error *err)
+{
+    return closure_add(arg, path, inherits) ? 0 : mi_fail_errno(err, "mirror");
+}
+
+/* An object of ours named 'path', which needs the genuine one beside it. */
+static int make_alias(const char *path, struct item *item,
+                      struct mi_error *err)
+{
+    struct mi_stub stub = {0};
+    char genuine[PATH_MAX + 10];
+    int rc;
+
+    snprintf(genuine, sizeof(genuine), "$ORIGIN/%s", strrchr(path, '/') + 1);
+    rc = mi_stub_name(&stub, path, err);
+    if (rc == 0)
+        rc = mi_stub_need(&stub, genuine, err);
+    if (rc == 0)
+        rc = mi_stub_image(&stub, &item->image, &item->image_size, err);
+    mi_stub_clear(&stub);
+    return rc;
+}
+
+static int on_alias(void *arg, const char *path, const char **alias,
+                    struct mi_error *err)
+{
+    char name[PATH_MAX + sizeof(ALIAS)];
+    struct item *item;
+
+    snprintf(name, sizeof(name), "%s" ALIAS, path);
+    if (strlen(name) > MI_PATH)
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
+    item = closure_add(arg, name, "");
+    if (!item)
+        return mi_fail_errno(err, "mirror");
+    *alias = item->path;
+    if (!item->image && make_alias(path, item, err) != 0)
+        return -1;
+    return on_add(arg, path, "", err);
+}
+
+/* ---- what an object needs ----------------------------------------------- */
+
+/* Name what only the linker can find: the report tells. */
+static void tell_unknown(const struct mi_objects *objects,
+                         const struct item *item)
+{
+    const char *need = item->needs, *end = need + item->needs_size;
+    char why[PATH_MAX + 100];
+
+    for (; need < end; need += strlen(need) + 1)
+        if (MI_NEED_KIND(need) == MI_NEED_UNKNOWN) {
+            snprintf(why, sizeof(why),
+                     "its library %s can be found by the dynamic linker only",
+                     need + 1);
+            objects->config.refused(objects->config.arg, item->path, why, 0);
+        }
+}
+
+/* Fill in soname and needs from the image of 'size' bytes; what is needed
+ * joins the closure.
+ */
+static int describe(struct closure *closure, struct item *item,
+                    const void *image, size_t size, struct mi_error *err)
+{
+    const struct mi_objects *objects = closure->objects;
+    struct mi_needs_config config = {.search = &objects->search,
+                                     .share = objects->config.share,
+                                     .local = objects->config.local,
+                                     .list = on_list,
+                                     .add = on_add,
+                                     .add_alias = on_alias,
+                                     .arg = closure};
+    struct mi_elf elf = {0};
+    struct mi_needs_object object = {.path = item->place,
+                                     .inherited = item->inherited,
+                                     .elf = &elf,
+                                     .image = image,
+                                     .size = size};
+    FILE *out;
+    int rc;
+
+    if (mi_elf_parse(image, size, &elf, err) != 0)
+        return -1;
+    item->soname = strdup(elf.soname ? elf.soname : "");
+    out = open_memstream(&item->needs, &item->needs_size);
+    if (!out || !item->soname) {
+        rc = mi_fail_errno(err, "mirror");
+    } else if (item->image) { /* an alias */
+        fprintf(out, "%c%.*s%c", MI_NEED_MIRROR,
+                (int)(strlen(item->path) - strlen(ALIAS)), item->path, '\0');
+        rc = 0;
+    } else {
+        rc = mi_needs_write(&config, &object, out, err);
+    }
+    if (out && fclose(out) != 0 && rc == 0)
+        rc = mi_fail_errno(err, "mirror");
+    mi_elf_clear(&elf);
+    if (rc == 0)
+        tell_unknown(objects, item);
+    return rc;
+}
+
+/* The payload of the item's record. */
+static int write_text(struct item *item, struct mi_error *err)
+{
+    size_t size = 0;
+    FILE *out = open_memstream(&item->text, &size);
+
+    if (!out)
+        return mi_fail_errno(err, "mirror");
+    if (strcmp(item->path, item->place) != 0)
+        fputs(item->place, out);
+    fprintf(out, "%c%s%c%s%c", '\0', item->soname, '\0',
+            item->link ? item->link : "", '\0');
+    fwrite(item->needs, 1, item->needs_size, out);
+    if (fclose(out) != 0)
+        return mi_fail_errno(err, "mirror");
+    item->entry.payload = item->text;
+    item->entry.size = size;
+    return 0;
+}
+
+/* ---- copies ------------------------------------------------------------- */
+
+static int copy_file(const struct mi_objects *objects, int file,
+                     const struct mi_part *part, struct mi_error *err)
+{
+    uint64_t offset = 0;
+    int rc = 0;
+    ssize_t n;
+    char *chunk = malloc(CHUNK);
+
+    if (!chunk)
+        return mi_fail_errno(err, "mirror");
+    while (rc == 0 && offset < part->size) {
+        n = pread(file, chunk, CHUNK, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            rc = mi_fail_errno(err, "cannot read");
+        else if (n == 0)
+            rc = mi_fail(err, MI_ERRNO, EIO, "became shorter while read");
+        else
+            rc = mi_part_write(part, offset, chunk, (size_t)n, err);
+        offset += n > 0 ? (uint64_t)n : 0;
+    }
+    free(chunk);
+    atomic_fetch_add(&objects->config.traffic->bytes, offset);
+    return rc;
+}
+
+static void drop_copy(const struct mi_objects *objects, struct item *item)
+{
+    if (item->bytes)
+        munmap(item->bytes, item->size);
+    item->bytes = NULL;
+    if (item->part.id)
+        mi_mirror_abandon(objects->config.mirror, &item->part);
+    item->part.id = 0;
+}
+
+/* The item is to be loaded from the tree. */
+static void refuse(const struct mi_objects *objects, struct item *item,
+                   const char *why)
+{
+    drop_copy(objects, item);
+    item->entry.kind = MI_KIND_ABSENT;
+    item->entry.code = MI_MIRROR_REFUSED;
+    objects->config.refused(objects->config.arg, item->path, why, 1);
+}
+
+/* Make room for 'size' bytes more: the largest of the closure's objects are
+ * given up, so that as many as can be are mirrored.  0 if that would be this
+ * one.
+ */
+static int make_room(const struct closure *closure, uint64_t size)
+{
+    const struct mi_objects *objects = closure->objects;
+
+    while (size > mi_mirror_room(objects->config.mirror)) {
+        struct item *largest = NULL;
+
+        for (size_t i = 0; i < closure->count; i++) {
+            struct item *item = closure->list[i];
+
+            if (item->part.id &&
+                (!largest || item->part.size > largest->part.size))
+                largest = item;
+        }
+        if (!largest || largest->part.size <= size)
+            return 0;
+        refuse(objects, largest, "--max-store would be exceeded");
+    }
+    return 1;
+}
+
+/* Copy the open file into the mirror, and map the copy. */
+static int make_copy(struct mi_objects *objects, struct item *item, int file,
+                     struct mi_error *err)
+{
+    struct mi_mirror *mirror = objects->config.mirror;
+    int rc;
+
+    if (mi_mirror_begin(mirror, ++objects->id, item->size, item->mode,
+                        &item->part, err) != 0) {
+        item->part.id = 0;
+        return -1;
+    }
+    mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
+    rc = item->image ? mi_part_write(&item->part, 0, item->image, item->size,
+                                     err)
+                     : copy_file(objects, file, &item->part, err);
+    /* Private and writable, since MPI may receive into the root's buffer of a
+     * broadcast, too (the same bytes): some algorithms pass pieces around in a
+     * ring.
+     */
+    item->bytes = rc == 0 ? mmap(NULL, item->size, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE, item->part.file, 0)
+                          : NULL;
+    if (item->bytes == MAP_FAILED) {
+        item->bytes = NULL;
+        rc = mi_fail_errno(err, "cannot map the mirror's copy");
+    }
+    mi_part_close(&item->part); /* a closure may have thousands */
+    if (rc != 0)
+        drop_copy(objects, item);
+    return rc;
+}
+
+/* Describe an object that gets no copy by its original. */
+static int describe_original(struct closure *closure, struct item *item,
+                             int file, struct mi_error *err)
+{
+    void *bytes = mmap(NULL, item->size, PROT_READ, MAP_PRIVATE, file, 0);
+    int rc;
+
+    if (bytes == MAP_FAILED)
+        return mi_fail_errno(err, "cannot map it");
+    rc = describe(closure, item, bytes, item->size, err);
+    munmap(bytes, item->size);
+    return rc;
+}
+
+/* Place of the same file in the mirror, or NULL. */
+static const char *same_file(const struct closure *closure,
+                             const struct item *item)
+{
+    for (const struct known *k = closure->objects->known; k; k = k->next)
+        if (k->device == item->entry.device && k->inode == item->entry.inode)
+            return k->place;
+    for (size_t i = 0; i < closure->count; i++) {
+        struct item *other = closure->list[i];
+
+        if (other != item && other->part.id &&
+            other->entry.device == item->entry.device &&
+            other->entry.inode == item->entry.inode) {
+            other->linked = 1;
+            return other->place;
+        }
+    }
+    return NULL;
+}
+
+/* The file is open, and sound as files go: read it. */
+static int read_object(struct closure *closure, struct item *item, int file,
+                       struct mi_error *err)
+{
+    struct mi_objects *objects = closure->objects;
+    const char *same = item->image ? NULL : same_file(closure, item);
+    struct mi_error why;
+
+    if (same) {
+        item->link = strdup(same);
+        if (!item->link)
+            return mi_fail_errno(err, "mirror");
+        item->entry.object = 1; /* any */
+        return describe_original(closure, item, file, err);
+    }
+    mi_error_clear(&why);
+    if (!make_room(closure, item->size))
+        refuse(objects, item, "--max-store would be exceeded");
+    else if (make_copy(objects, item, file, &why) != 0)
+        refuse(objects, item, why.text);
+    item->entry.object = item->part.id;
+    return item->bytes ? describe(closure, item, item->bytes, item->size, err)
+           : item->image
+               ? describe(closure, item, item->image, item->size, err)
+               : describe_original(closure, item, file, err);
+}
+
+/* A damaged object is the importing rank's to report, as ImportError: loading
+ * it could end in SIGBUS.
+ */
+static void tell_damaged(const struct mi_objects *objects, struct item *item,
+                         const struct mi_error *why)
+{
+    drop_copy(objects, item);
+    item->entry.kind = MI_KIND_ABSENT;
+    item->entry.code = MI_MIRROR_REFUSED;
+    item->text = strdup(why->text);
+    if (!item->text || why->domain != MI_FORMAT) {
+        refuse(objects, item, why->text);
+        return;
+    }
+    item->entry.code = MI_MIRROR_DAMAGED;
+    item->entry.payload = item->text;
+    item->entry.size = strlen(item->text);
+}
+
+/* Open the file and look at it: its descriptor, or -1 with the answer. */
+static int open_object(const struct mi_objects *objects, struct item *item)
+{
+    struct stat status;
+    int file;
+
+    atomic_fetch_add(&objects->config.traffic->operations, 1);
+    file = open(item->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) {
+        item->entry.code = errno;
+        return -1;
+    }
+    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size == 0) {
+        item->entry.code = EINVAL;
+        close(file);
+        return -1;
+    }
+    item->entry.device = (uint64_t)status.st_dev;
+    item->entry.inode = (uint64_t)status.st_ino;
+    item->entry.file_size = (uint64_t)status.st_size;
+    item->entry.mode = (uint32_t)status.st_mode;
+    item->size = (size_t)status.st_size;
+    item->mode = (uint32_t)status.st_mode;
+    return file;
+}
+
+/* Read an item; what it needs joins the closure.  The outcome is the entry to
+ * publish.
+ */
+static void read_item(struct closure *closure, struct item *item)
+{
+    struct mi_objects *objects = closure->objects;
+    struct mi_error why;
+    int file = -1;
+
+    item->entry = (struct mi_entry){.query = MI_MIRROR,
+                                    .kind = MI_KIND_ABSENT,
+                                    .key = item->path,
+                                    .key_size = strlen(item->path)};
+    if (item->image) {
+        item->size = item->image_size;
+        item->mode = 0755;
+    } else {
+        file = open_object(objects, item);
+        if (file < 0)
+            return;
+    }
+    item->entry.kind = MI_KIND_MIRROR;
+    if (read_object(closure, item, file, &why) != 0)
+        tell_damaged(objects, item, &why);
+    if (file >= 0)
+        close(file);
+}
+
+/* ---- into the mirror ---------------------------------------------------- */
+
+static int remember(struct mi_objects *objects, const struct item *item,
+                    struct mi_error *err)
+{
+    struct known *known = malloc(sizeof(*known) + strlen(item->place) + 1);
+
+    if (!known)
+        return mi_fail_errno(err, "mirror");
+    known->device = item->entry.device;
+    known->inode = item->entry.inode;
+    strcpy(known->place, item->place);
+    known->next = objects->known;
+    objects->known = known;
+    return 0;
+}
+
+/* Move the copy to its place, and keep its bytes for the other nodes. */
+static int settle(struct mi_objects *objects, struct item *item,
+                  struct mi_error *err)
+{
+    struct mi_mirror *mirror = objects->config.mirror;
+    struct mi_object object = {.id = item->part.id,
+                               .size = item->size,
+                               .mode = item->mode,
+                               .bytes = item->bytes};
+
+    if (item->link)
+        return mi_mirror_link(mirror, item->link, item->place, err);
+    if (!item->part.id)
+        return 0; /* refused */
+    if (remember(objects, item, err) != 0 ||
+        mi_mirror_finish(mirror, &item->part, item->place, err) != 0)
+        return -1;
+    item->part.id = 0;
+    if (!objects->config.stream)
+        return 0;
+    if (keep_bytes(objects, &object, err) != 0)
+        return -1;
+    item->bytes = NULL;
+    return 0;
+}
+
+/* Put what was read into the mirror; what fails here is loaded directly. */
+static void settle_item(struct mi_objects *objects, struct item *item)
+{
+    struct mi_error why;
+
+    if (item->entry.kind != MI_KIND_MIRROR &&
+        item->entry.code != MI_MIRROR_REFUSED)
+        return;
+    if (item->entry.kind == MI_KIND_MIRROR &&
+        settle(objects, item, &why) != 0) {
+        free(item->link);
+        item->link = NULL;
+        refuse(objects, item, why.text);
+    }
+    if (item->needs && write_text(item, &why) != 0)
+        refuse(objects, item, why.text);
+}
+
+/* 0 for what others are links to, 1 for links, 2 for the rest. */
+static int turn_of(const struct item *item)
+{
+    return item->linked ? 0 : item->link ? 1 : 2;
+}
+
+/* Publish: what is needed first, so that whoever finds an object finds it
+ * complete, and files before the links to them.
+ */
+static int publish(const struct closure *closure,
+                   const struct mi_record **record, struct mi_error *err)
+{
+    const struct mi_objects_config *config = &closure->objects->config;
+    int rc = 1;
+
+    for (int turn = 0; turn < 3; turn++)
+        for (size_t i = closure->count; rc == 1 && i-- > 0;) {
+            const struct item *item = closure->list[i];
+
+            if (item->entry.key && turn_of(item) == turn)
+                rc = config->publish(config->arg, &item->entry, record, err);
+        }
+    return rc;
+}
+
+/* Read what 'closure' has by now and all that this needs, and publish. */
+static int complete(struct closure *closure, const struct mi_record **record,
+                    struct mi_error *err)
+{
+    struct mi_objects *objects = closure->objects;
+
+    for (size_t i = 0; i < closure->count; i++) {
+        struct item *item = closure->list[i];
+
+        if (!mi_store_find(objects->config.store, MI_MIRROR, item->path,
+                           strlen(item->path)))
+            read_item(closure, item);
+    }
+    for (size_t i = 0; i < closure->count; i++)
+        if (closure->list[i]->entry.key)
+            settle_item(objects, closure->list[i]);
+    return publish(closure, record, err);
+}
+
+static int answer_object(struct mi_objects *objects, const char *path,
+                         const struct mi_record **record, struct mi_error *err)
+{
+    struct closure closure = {.objects = objects};
+    int rc = closure_add(&closure, path, "")
+                 ? complete(&closure, record, err)
+                 : mi_fail_errno(err, "mirror");
+
+    /* Item 0 may have been published before others. */
+    if (rc == 1)
+        *record = mi_store_find(objects->config.store, MI_MIRROR, path,
+                                strlen(path));
+    closure_clear(&closure);
+    return rc;
+}
+
+/* ---- libraries by name -------------------------------------------------- */
+
+/* What the object 'caller' needs to find the library 'name', into 'item'. */
+static int find_name(struct closure *closure, const char *caller,
+                     const char *name, FILE *out, struct mi_error *err)
+{
+    const struct mi_objects *objects = closure->objects;
+    struct mi_needs_config config = {.search = &objects->search,
+                                     .share = objects->config.share,
+                                     .local = objects->config.local,
+                                     .list = on_list,
+                                     .add = on_add,
+                                     .add_alias = on_alias,
+                                     .arg = closure};
+    struct mi_elf elf = {0};
+    struct mi_needs_object object = {
+        .path = caller, .inherited = "", .elf = &elf};
+    struct item item = {.path = (char *)(uintptr_t)caller};
+    void *bytes = MAP_FAILED;
+    int file = caller[0] ? open_object(objects, &item) : -1, rc = 0;
+
+    if (file >= 0)
+        bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (bytes != MAP_FAILED)
+        rc = mi_elf_parse(bytes, item.size, &elf, err);
+    if (rc == 0)
+        rc = mi_needs_write_one(&config, &object, name, out, err);
+    mi_elf_clear(&elf);
+    if (bytes != MAP_FAILED)
+        munmap(bytes, item.size);
+    if (file >= 0)
+        close(file);
+    return rc;
+}
+
+static int answer_name(struct mi_objects *objects, const char *key,
+                       const char *name, const struct mi_record **record,
+                       struct mi_error *err)
+{
+    struct closure closure = {.objects = objects};
+    struct mi_entry entry = {.query = MI_MIRROR,
+                             .kind = MI_KIND_MIRROR,
+                             .key = key,
+                             .key_size = strlen(key)};
+    char caller[PATH_MAX], *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    int rc = 0;
+
+    snprintf(caller, sizeof(caller), "%.*s", (int)(name - 1 - key), key);
+    if (!out)
+        return mi_fail_errno(err, "mirror");
+    fprintf(out, "%c%c%c", '\0', '\0', '\0');
+    if (find_name(&closure, caller, name, out, err) != 0)
+        rc = -1;
+    if (fclose(out) != 0 && rc == 0)
+        rc = mi_fail_errno(err, "mirror");
+    if (rc == 0)
+        rc = complete(&closure, record, err);
+    entry.payload = text;
+    entry.size = size;
+    if (rc == 0 || rc == 1)
+        rc = objects->config.publish(objects->config.arg, &entry, record, err);
+    free(text);
+    closure_clear(&closure);
+    return rc;
+}
+
+/* ---- answers ------------------------------------------------------------ */
+
+/* Where nothing is mirrored: is the object sound at least? */
+static int judge(struct mi_objects *objects, const char *path,
+                 const struct mi_record **record, struct mi_error *err)
+{
+    struct item item = {.path = (char *)(uintptr_t)path};
+    struct mi_entry *entry = &item.entry;
+    struct mi_elf elf = {0};
+    struct mi_error why;
+    void *bytes = MAP_FAILED;
+    int file = open_object(objects, &item);
+
+    if (file >= 0)
+        bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
+    *entry = (struct mi_entry){.query = MI_MIRROR,
+                               .kind = MI_KIND_ABSENT,
+                               .code = MI_MIRROR_REFUSED,
+                               .key = path,
+                               .key_size = strlen(path)};
+    if (bytes != MAP_FAILED) {
+        if (mi_elf_parse(bytes, item.size, &elf, &why) != 0 &&
+            why.domain == MI_FORMAT) {
+            entry->code = MI_MIRROR_DAMAGED;
+            entry->payload = why.text;
+            entry->size = strlen(why.text);
+        }
+        mi_elf_clear(&elf);
+        munmap(bytes, item.size);
+    }
+    if (file >= 0)
+        close(file);
+    return objects->config.publish(objects->config.arg, entry, record, err);
+}
+
+static int answer(struct mi_objects *objects, const char *key,
+                  const struct mi_record **record, struct mi_error *err)
+{
+    const char *name = strchr(key, '\n');
+
+    return name ? answer_name(objects, key, name + 1, record, err)
+                : answer_object(objects, key, record, err);
+}
+
+int mi_objects_answer(struct mi_objects *objects, const char *key,
+                      const struct mi_record **record, struct mi_error *err)
+{
+    int rc;
+
+    if (!objects->config.mirror || (key[0] != '/' && !strchr(key, '\n')))
+        return judge(objects, key, record, err);
+    pthread_mutex_lock(&objects->lock);
+    *record =
+        mi_store_find(objects->config.store, MI_MIRROR, key, strlen(key));
+    rc = *record ? 1 : answer(objects, key, record, err);
+    pthread_mutex_unlock(&objects->lock);
+    return rc;
+}
+
+int mi_objects_create(struct mi_objects **result,
+                      const struct mi_objects_config *config,
+                      struct mi_error *err)
+{
+    struct mi_objects *objects = calloc(1, sizeof(*objects));
+
+    if (!objects)
+        return mi_fail_errno(err, "objects");
+    objects->config = *config;
+    pthread_mutex_init(&objects->lock, NULL);
+    pthread_mutex_init(&objects->queue, NULL);
+    objects->last = &objects->first;
+    /* Now: the program may change its environment later on. */
+    if (config->mirror &&
+        mi_search_init(&objects->search, CALLER, getenv, err) != 0) {
+        mi_objects_destroy(objects);
+        return -1;
+    }
+    *result = objects;
+    return 0;
+}
+
+void mi_objects_destroy(struct mi_objects *objects)
+{
+    struct mi_object object;
+    struct known *known;
+
+    if (!objects)
+        return;
+    while (mi_objects_take(objects, &object))
+        mi_object_clear(&object);
+    while ((known = objects->known) != NULL) {
+        objects->known = known->next;
+        free(known);
+    }
+    mi_search_clear(&objects->search);
+    pthread_mutex_destroy(&objects->queue);
+    pthread_mutex_destroy(&objects->lock);
+    free(objects);
+}

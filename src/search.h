@@ -1,0 +1,51 @@
+/* Where the dynamic linker looks for a library: search paths, expanded.
+ *
+ * A list of directories is a string, its entries separated by colons:
+ *
+ *   /DIR   relative to an object of the mirror ($ORIGIN): the linker looks in
+ *          the mirror
+ *   =/DIR  absolute: the linker looks there, on the tree or wherever that is
+ *   ?      known to the linker only
+ *
+ * Sources: ld.so(8), System V ABI chapter 5.  All functions are thread-safe.
+ */
+#ifndef MI_SEARCH_H
+#define MI_SEARCH_H
+
+#include <stddef.h>
+
+#include "error.h"
+
+/* What holds for every library that this process opens.  All is owned. */
+struct mi_search {
+    char *program;      /* the RPATHs of what calls dlopen(), and of the
+                         * program: for objects without a RUNPATH */
+    char *library_path; /* LD_LIBRARY_PATH */
+    char *lib;          /* what $LIB stands for; NULL: not known */
+    char *platform;     /* what $PLATFORM stands for; NULL: not known */
+};
+
+/* Look at this process: at the RPATHs of its program and of the object that
+ * has the function 'caller' (NULL or not there: none), and at LD_LIBRARY_PATH,
+ * asked through 'get' (getenv(3)).  Reads those two files.  The caller clears.
+ */
+int mi_search_init(struct mi_search *search, const char *caller,
+                   char *(*get)(const char *name), struct mi_error *err);
+void mi_search_clear(struct mi_search *search);
+
+/* The list for an object's RPATH or RUNPATH 'path' (NULL: none) in the
+ * directory 'origin', followed by the lists in 'more', up to a NULL.  With
+ * 'real' the object is not in the mirror: $ORIGIN is absolute.  Allocated;
+ * NULL with errno without memory.
+ */
+char *mi_search_list(const struct mi_search *search, const char *path,
+                     const char *origin, int real, const char *const *more);
+
+/* The directory part of an absolute path, into 'directory' (PATH_MAX). */
+void mi_search_directory(const char *path, char *directory);
+
+/* Is it one of the directories that the linker searches without being told?
+ */
+int mi_search_default(const char *directory);
+
+#endif
