@@ -566,6 +566,30 @@ static void test_alias_kept_others_still_opened(void)
     CHECK(count_maps(STUB_MAP) == 0);
 }
 
+/* libp.so needs a, by its other name, and b; a would be asked first. */
+static void test_alias_library_asked_one_step_later(void)
+{
+    const char *directory = make_absolute(__func__);
+    void *alias, *stub, *object;
+    char path[PATH_MAX];
+
+    compile(directory, 'b', "");
+    compile(directory, 'a', "-Wl,-soname,/nowhere/liba.so");
+    compile(directory, 'p', "-Dwhich=p_which -la -lb");
+    stub = open_names("liba.so libb.so", directory, NULL, RTLD_NOW);
+    object = need(dlopen(check_join(path, directory, "libp.so"), RTLD_NOW));
+    CHECK(call(object, "which") == 'a');
+    close_all(stub, object);
+    compile(directory, 'a', "");
+    stub = open_names("libb.so", directory, NULL, RTLD_NOW);
+    alias = open_names(check_join(path, directory, "liba.so"), NULL,
+                       "/nowhere/liba.so", RTLD_NOW);
+    object = need(dlopen(check_join(path, directory, "libp.so"), RTLD_NOW));
+    close_all(stub, alias);
+    CHECK(call(object, "which") == 'b');
+    close_all(object, NULL);
+}
+
 /* ---- as without a stub ---------------------------------------------------
  */
 
@@ -780,6 +804,7 @@ int main(void)
     test_open_circle_loaded_and_unloaded();
     test_alias_found_by_absolute_name();
     test_alias_kept_others_still_opened();
+    test_alias_library_asked_one_step_later();
     test_object_first_as_without_stub();
     test_object_last_bound_otherwise();
     test_flags_global_symbols_for_all();
