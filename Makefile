@@ -39,8 +39,8 @@ MPIEXEC ?= $(shell command -v mpiexec.mpich || command -v mpiexec.hydra || \
 # it has something to set up and leaves it alone otherwise; make reads it and
 # starts over when it is new.
 
-WITHOUT_SETUP := help test-pythons clean distclean format test-c test-asan test-tsan \
-	test-valgrind c-programs run-c-tests
+WITHOUT_SETUP := help test-pythons clean distclean format test-c test-asan \
+	test-fuzz test-tsan test-valgrind c-programs run-c-tests
 ifneq ($(filter-out $(WITHOUT_SETUP),$(or $(MAKECMDGOALS),all)),)
 include $(VENV)/config.mk
 endif
@@ -197,9 +197,9 @@ build/native.flags: FORCE
 
 # ---- targets --------------------------------------------------------------
 
-.PHONY: all setup demo test test-c test-unit test-mpi test-asan test-tsan \
-	test-valgrind test-pythons mpi-environments c-programs run-c-tests lint format \
-	bench clean distclean help FORCE
+.PHONY: all setup demo test test-c test-unit test-mpi test-asan test-fuzz \
+	test-tsan test-valgrind test-pythons mpi-environments c-programs \
+	run-c-tests lint format bench clean distclean help FORCE
 
 # Without any libpython there is only python-mpi.py.
 all: $(EXTENSION) $(if $(NATIVE_LIBRARY),$(NATIVE)) ## build both launchers (default)
@@ -233,7 +233,7 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE \
 mpi-prefix = $$(ls -d $(CURDIR)/$(MPI_ENVS)/$(1)/.ok \
 	2> /dev/null | sed 's,/.ok$$,,')
 
-test: test-c all mpi-environments ## all tests
+test: test-c test-fuzz all mpi-environments ## all tests
 	$(Q)$(PYTEST) $(TESTS)
 
 test-unit: all ## tests without mpiexec
@@ -265,9 +265,20 @@ ASAN := -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer
 TSAN := -fsanitize=thread
 
+# The same for both, so that they share what is compiled.
+WITH_ASAN = VARIANT=asan CFLAGS='-O1 -g' SANITIZE='$(ASAN)'
+
 test-asan: ## C tests, address and undefined behaviour sanitizers
-	@$(MAKE) --no-print-directory VARIANT=asan CFLAGS='-O1 -g' \
-		SANITIZE='$(ASAN)' RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
+	@$(MAKE) --no-print-directory $(WITH_ASAN) \
+		RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
+
+# The sanitizers' libraries are packages of their own on some systems.
+test-fuzz: ## damaged input, with the same sanitizers
+	@if echo 'int main(void) { return 0; }' | \
+		$(CC) $(ASAN) -x c -o /dev/null - 2> /dev/null; then \
+		$(MAKE) --no-print-directory $(WITH_ASAN) \
+			RUN='$$(FUZZ_TESTS)' run-c-tests; \
+	else echo "test-fuzz: skipped: $(CC) $(ASAN) does not link"; fi
 
 # Inlined copies are not seen by the sanitizer.
 UNBUILT := -fno-builtin-memcpy -fno-builtin-memset -fno-builtin-memcmp \

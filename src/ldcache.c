@@ -108,16 +108,14 @@ static int for_host(int32_t flags)
 static size_t skip_old(const unsigned char *bytes, size_t size)
 {
     struct old_header old;
-    size_t end;
+    uint64_t end;
 
     if (size < sizeof(old) || memcmp(bytes, OLD_MAGIC, strlen(OLD_MAGIC)) != 0)
         return 0;
     memcpy(&old, bytes, sizeof(old));
-    if (old.count > (size - sizeof(old)) / sizeof(struct old_entry))
-        return size;
-    end = sizeof(old) + old.count * sizeof(struct old_entry);
+    end = sizeof(old) + (uint64_t)old.count * sizeof(struct old_entry);
     end = (end + 7) / 8 * 8;
-    return end < size ? end : size;
+    return end < size ? (size_t)end : size;
 }
 
 static int parse(struct mi_ldcache *cache, size_t size, struct mi_error *err)

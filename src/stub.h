@@ -49,17 +49,17 @@ struct mi_stub {
  */
 
 /* Need 'name' as well, a path or a bare name; one that is needed already keeps
- * its place.  No '$': the linker expands $ORIGIN and the like, and here that
- * is not the directory of anything.
+ * its place.  The linker expands $ORIGIN and the like: the directory of the
+ * image, where that is a file (mi_stub_open() has none).
  */
 int mi_stub_need(struct mi_stub *stub, const char *name, struct mi_error *err);
 
 /* Look for bare names in 'directory', after those that were given before.  No
- * ':', which separates directories, and no '$'.  It holds for what the needed
- * libraries need in turn, unless they have a RUNPATH, and for what their
- * constructors open; no longer once the stub is closed.  The linker tries the
- * subdirectories for special processors first (glibc-hwcaps), in each
- * directory that has not been found to be without them.
+ * ':', which separates directories.  Of '$' the same.  It holds for what the
+ * needed libraries need in turn, unless they have a RUNPATH, and for what
+ * their constructors open; no longer once the stub is closed.  The linker
+ * tries the subdirectories for special processors first (glibc-hwcaps), in
+ * each directory that has not been found to be without them.
  */
 int mi_stub_search(struct mi_stub *stub, const char *directory,
                    struct mi_error *err);
