@@ -133,7 +133,7 @@ cdef extern from "job.h" nogil:
                         const char *extra, mi_error *err)
     int mi_job_mirrored(const mi_job *job, const mi_record *record, char *path)
     void *mi_job_preload(mi_job *job, const mi_record *record, int self,
-                         int flags)
+                         int flags, mi_error *err)
     void mi_job_preload_close(void *handle)
     bint mi_job_shared(const mi_job *job, const char *path)
     bint mi_job_named(const mi_job *job, const char *path)

@@ -564,9 +564,9 @@ static struct mi_preload *create_preload(const struct mi_job *job)
 }
 
 void *mi_job_preload(struct mi_job *job, const struct mi_record *record,
-                     int self, int flags)
+                     int self, int flags, struct mi_error *err)
 {
-    return mi_preload_open(job->preload, record, self, flags);
+    return mi_preload_open(job->preload, record, self, flags, err);
 }
 
 void mi_job_preload_close(void *handle)

@@ -117,7 +117,7 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
                     char *path);
 /* mi_preload_open() and mi_preload_close(). */
 void *mi_job_preload(struct mi_job *job, const struct mi_record *record,
-                     int self, int flags);
+                     int self, int flags, struct mi_error *err);
 void mi_job_preload_close(void *handle);
 /* Does the absolute 'path' lie on the shared tree; has the user said so? */
 int mi_job_shared(const struct mi_job *job, const char *path);

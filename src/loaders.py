@@ -47,6 +47,16 @@ def _look_at_metadata(module):
     return lambda: core._module("views").adapt_metadata(module)
 
 
+def _look_around(module):
+    """Its functions look for files: they get the view."""
+
+    def finish():
+        if hasattr(module, "os"):
+            module.os = core._module("views").os_view()
+
+    return finish
+
+
 RTLD_LAZY, RTLD_NOW = 1, 2
 
 
@@ -68,7 +78,9 @@ def _use_mirror(module, name):
     def dlopen(name, *flags):
         held = None
         try:
-            path, held = _library(name, flags, caller)
+            path, held, nowhere = _library(name, flags, caller)
+            if nowhere is not None:
+                raise OSError(nowhere)
             if path is not None:
                 try:
                     return genuine(path, *flags)
@@ -87,7 +99,7 @@ def _use_mirror(module, name):
 
 def _library(name, flags, caller):
     if not isinstance(name, (str, bytes)) or not name:
-        return None, None
+        return None, None, None
     if isinstance(name, bytes):
         name = core.decode(name)
     mode = flags[0] if flags and isinstance(flags[0], int) else 0
@@ -335,6 +347,8 @@ def setup(strategy, served):
     if strategy == "all":
         LOOKERS["importlib.metadata"] = _look_at_metadata
         LOOKERS["sysconfig"] = _look_when_executed
+        LOOKERS["numpy.ctypeslib"] = _look_around  # load_library(), numpy 1
+        LOOKERS["numpy.ctypeslib._ctypeslib"] = _look_around
         LOOKERS["_ctypes"] = _open_mirrored("dlopen")
         LOOKERS["_cffi_backend"] = _open_mirrored("load_library")
     suffixes = (

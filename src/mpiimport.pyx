@@ -647,16 +647,18 @@ def preload(path, int flags):
     """
     cdef Job job = _job
     cdef const mi_record *record
+    cdef mi_error err
     if job.is_direct():
         return None
     record = mi_job_find(job.job, MI_MIRROR, _fsencode(path))
-    return None if record == NULL else preloaded(job, record, 1, flags)
+    return None if record == NULL else preloaded(job, record, 1, flags, &err)
 
 
-cdef Preload preloaded(Job job, const mi_record *record, int self, int flags):
+cdef Preload preloaded(Job job, const mi_record *record, int self, int flags,
+                       mi_error *err):
     cdef Preload result
     # With the GIL, as the linker: constructors may use Python.
-    cdef void *handle = mi_job_preload(job.job, record, self, flags)
+    cdef void *handle = mi_job_preload(job.job, record, self, flags, err)
     if handle == NULL:
         return None
     result = Preload.__new__(Preload)
@@ -674,31 +676,37 @@ def release(Preload preload):
 def library(name, int flags, caller):
     """Before the object 'caller' opens the library 'name' by dlopen(3).
 
-    name: path or bare name.  Returns the path to open instead, or None, and
-    what release() takes.
+    name: path or bare name.  Returns the path to open instead, or None; what
+    release() takes; and, or None, the linker's words if the bare name is
+    nowhere (it would look for it on the tree once more).
     """
     cdef Job job = _job
     cdef const mi_record *record
+    cdef mi_error err
     cdef char place[PATH_MAX]
     if job.is_direct() or mi_job_size(job.job) == 1:
-        return None, None
+        return None, None, None
     if "/" in name:
         if not name.startswith("/"):
             name = posix.getcwd() + "/" + name
         if not job.is_shared(name):
-            return None, None
+            return None, None, None
         record = job.ask(MI_MIRROR, name, None)
     else:
         record = job.ask(MI_MIRROR, caller + "\n" + name, None)
     if record == NULL or not (record.kind == MI_KIND_MIRROR
                               or record.code == MI_MIRROR_REFUSED):
-        return None, None
+        return None, None, None
     copied = mi_job_mirrored(job.job, record, place)
-    handle = preloaded(job, record, copied, flags)
+    handle = preloaded(job, record, copied, flags, &err)
+    if err.domain == MI_FORMAT and "/" not in name:
+        text = err.text.decode("utf-8", "replace")
+        if text.startswith(name + ": cannot open shared object file"):
+            return None, None, text
     if not copied:
-        return None, handle
+        return None, handle, None
     avoid(job, 1)
-    return _fsdecode(place), handle
+    return _fsdecode(place), handle, None
 
 
 def compile_service():

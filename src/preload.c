@@ -323,11 +323,10 @@ static int need_all(struct build *build, const struct needs *needs)
 
 static void *open_stub(const struct mi_preload *preload,
                        const struct mi_record *record, int self, int flags,
-                       const struct needs *needs)
+                       const struct needs *needs, struct mi_error *err)
 {
     struct build build = {.preload = preload};
     char place[PATH_MAX];
-    struct mi_error err;
     void *handle = NULL;
     int rc = 0;
 
@@ -339,7 +338,7 @@ static void *open_stub(const struct mi_preload *preload,
         rc = search_all(&build, needs);
     if (rc == 0)
         rc = need_all(&build, needs);
-    if (rc == 0 && mi_stub_open(&build.stub, flags, &handle, &err) != 0)
+    if (rc == 0 && mi_stub_open(&build.stub, flags, &handle, err) != 0)
         handle = NULL; /* the linker will say so again, in context */
     mi_stub_clear(&build.stub);
     for (size_t i = 0; i < build.count; i++)
@@ -361,12 +360,14 @@ static void open_cache(struct mi_preload *preload)
 }
 
 void *mi_preload_open(struct mi_preload *preload,
-                      const struct mi_record *record, int self, int flags)
+                      const struct mi_record *record, int self, int flags,
+                      struct mi_error *err)
 {
     struct needs needs = {0};
     void *handle = NULL;
     int help;
 
+    mi_error_clear(err);
     pthread_mutex_lock(&preload->lock);
     help = collect(preload, record, &needs);
     if (help > 0)
@@ -374,7 +375,7 @@ void *mi_preload_open(struct mi_preload *preload,
     pthread_mutex_unlock(&preload->lock);
     /* Constructors may come back here. */
     if (help > 0)
-        handle = open_stub(preload, record, self, flags, &needs);
+        handle = open_stub(preload, record, self, flags, &needs, err);
     if (handle) {
         pthread_mutex_lock(&preload->lock);
         for (size_t i = 0; i < needs.count; i++)

@@ -38,11 +38,14 @@ struct mi_preload *mi_preload_create(const struct mi_preload_config *config);
  * linker what it needs, if it has to be helped.  Returns a handle to be closed
  * by mi_preload_close() when the object is open, or could not be opened; NULL
  * if there is nothing to do, or nothing that can be done: then the linker
- * looks for itself, which is right, only slow.  With 'self' zero the object
- * itself is left out.  Constructors of libraries run.  Thread-safe.
+ * looks for itself, which is right, only slow.  'err' is cleared, or says why
+ * the linker could not do it (MI_FORMAT, dlerror(3)'s words).  With 'self'
+ * zero the object itself is left out.  Constructors of libraries run.
+ * Thread-safe.
  */
 void *mi_preload_open(struct mi_preload *preload,
-                      const struct mi_record *record, int self, int flags);
+                      const struct mi_record *record, int self, int flags,
+                      struct mi_error *err);
 void mi_preload_close(void *handle);
 
 #endif
