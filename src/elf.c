@@ -462,11 +462,22 @@ void mi_elf_clear(struct mi_elf *elf)
     errno = saved;
 }
 
+/* Is the name, with its end, in the string table? */
+static int has_string(const struct mi_elf *elf, const char *name)
+{
+    return elf->strings && memmem(elf->strings, elf->strings_size, name,
+                                  strlen(name) + 1) != NULL;
+}
+
 int mi_elf_opens(const struct mi_elf *elf)
 {
-    return elf->strings &&
-           (memmem(elf->strings, elf->strings_size, "dlopen", 7) ||
-            memmem(elf->strings, elf->strings_size, "dlmopen", 8));
+    return has_string(elf, "dlopen") || has_string(elf, "dlmopen");
+}
+
+int mi_elf_locates(const struct mi_elf *elf)
+{
+    return has_string(elf, "dladdr") || has_string(elf, "dladdr1") ||
+           has_string(elf, "dlinfo") || has_string(elf, "dl_iterate_phdr");
 }
 
 static int is_name_character(char c)

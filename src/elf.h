@@ -60,8 +60,11 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
  */
 void mi_elf_clear(struct mi_elf *elf);
 
-/* Does the object use dlopen(3), as far as its string table tells? */
+/* Does the object use dlopen(3); does it ask for its own place, as by
+ * dladdr(3)?  As far as its string table tells.
+ */
 int mi_elf_opens(const struct mi_elf *elf);
+int mi_elf_locates(const struct mi_elf *elf);
 
 /* Step through the names of libraries that are written somewhere in an image:
  * terminated strings, without a directory, that have ".so" at their end or

@@ -51,9 +51,9 @@ const void *mi_record_payload(const struct mi_record *record)
 static const char *mirror_texts(const struct mi_record *record)
 {
     const char *texts = mi_record_payload(record);
-    int object = record->kind == MI_KIND_MIRROR ||
-                 (record->kind == MI_KIND_ABSENT &&
-                  record->code == MI_MIRROR_REFUSED);
+    int object =
+        record->kind == MI_KIND_MIRROR ||
+        (record->kind == MI_KIND_ABSENT && record->code == MI_MIRROR_REFUSED);
 
     return object && record->size > 0 && texts[record->size - 1] == '\0'
                ? texts

@@ -78,14 +78,17 @@ enum mi_kind {
 
 /* How an object gets what it needs. */
 enum mi_need {
-    MI_NEED_SYSTEM = 's',   /* NAME; the tree has none: the system's */
-    MI_NEED_MIRROR = 'm',   /* PATH, which has a record of its own */
-    MI_NEED_VARIANT = 'v',  /* the same, but the linker may choose one of the
-                             * directory's glibc-hwcaps/, mirrored as well */
-    MI_NEED_LOCAL = 'l',    /* PATH in a directory of the node's own */
-    MI_NEED_PATH = 'p',     /* needed by its path on the tree: PATH is that of
-                             * an object of ours that answers to it */
-    MI_NEED_UNKNOWN = 'u'   /* NAME; only the linker knows */
+    MI_NEED_SYSTEM = 's',  /* NAME; the tree has none: the system's */
+    MI_NEED_MIRROR = 'm',  /* PATH, which has a record of its own */
+    MI_NEED_VARIANT = 'v', /* the same, but the linker may choose one of the
+                            * directory's glibc-hwcaps/, mirrored as well */
+    MI_NEED_LOCAL = 'l',   /* PATH in a directory of the node's own */
+    MI_NEED_PATH = 'p',    /* needed by its path on the tree: PATH is that of
+                            * an object of ours that answers to it */
+    MI_NEED_UNKNOWN = 'u', /* NAME; only the linker knows */
+    /* Not a need.  In the record of a directory, whose path ends in a '/': */
+    MI_NEED_LINK = 'n' /* NAME in it, which the mirror has as a symbolic link
+                        * to the tree unless it has a copy */
 };
 /* Has the linker to be helped (a capital letter)? */
 #define MI_NEED_HELP(need) ((need)[0] >= 'A' && (need)[0] <= 'Z')

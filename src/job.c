@@ -557,8 +557,7 @@ static struct mi_preload *create_preload(const struct mi_job *job)
     const struct mi_preload_config config = {.find = find_object,
                                              .place = place_object,
                                              .arg = job,
-                                             .library_path =
-                                                 path && path[0]};
+                                             .library_path = path && path[0]};
 
     return mi_preload_create(&config);
 }

@@ -24,6 +24,7 @@ struct mi_mirror {
     int removed;
     pthread_mutex_t lock;
     atomic_uint_fast64_t bytes;
+    atomic_uint_fast64_t replaced;
 };
 
 int mi_mirror_create(struct mi_mirror **result, const char *top,
@@ -214,6 +215,29 @@ static int find_place(const char *path, char *place, struct mi_error *err)
     return 0;
 }
 
+static int is_symlink(const struct mi_mirror *mirror, const char *place)
+{
+    struct stat status;
+
+    return fstatat(mirror->jobdir.dir, place, &status, AT_SYMLINK_NOFOLLOW) ==
+               0 &&
+           S_ISLNK(status.st_mode);
+}
+
+/* Put the file in the place of a symbolic link, without a moment between. */
+static int replace(struct mi_mirror *mirror, const char *name,
+                   const char *place, struct mi_error *err)
+{
+    char second[PATH_MAX];
+
+    snprintf(second, sizeof(second), "second-%" PRIu64,
+             atomic_fetch_add(&mirror->replaced, 1));
+    if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, second, 0) == 0 &&
+        renameat(mirror->jobdir.dir, second, mirror->jobdir.dir, place) == 0)
+        return 1;
+    return mi_fail_errno(err, "cannot mirror %s", place);
+}
+
 /* 1 if it was put there, 0 if it has been there, -1 on errors. */
 static int put_in_place(struct mi_mirror *mirror, const char *name,
                         const char *path, struct mi_error *err)
@@ -226,7 +250,9 @@ static int put_in_place(struct mi_mirror *mirror, const char *name,
         return -1;
     if (linkat(mirror->jobdir.dir, name, mirror->jobdir.dir, place, 0) == 0)
         return 1;
-    return errno == EEXIST ? 0 : mi_fail_errno(err, "cannot mirror %s", path);
+    if (errno != EEXIST)
+        return mi_fail_errno(err, "cannot mirror %s", path);
+    return is_symlink(mirror, place) ? replace(mirror, name, place, err) : 0;
 }
 
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
@@ -251,6 +277,28 @@ int mi_mirror_link(struct mi_mirror *mirror, const char *from,
     if (find_place(from, name, err) != 0)
         return -1;
     return put_in_place(mirror, name, path, err) < 0 ? -1 : 0;
+}
+
+int mi_mirror_symlinks(struct mi_mirror *mirror,
+                       const struct mi_record *record, struct mi_error *err)
+{
+    const char *directory = mi_record_key(record), *link = NULL;
+    char path[PATH_MAX], place[PATH_MAX];
+
+    if (mirror->jobdir.dir < 0)
+        return 0; /* nothing has been mirrored here: nobody is there to look */
+    while ((link = mi_record_need(record, link)) != NULL) {
+        if (MI_NEED_KIND(link) != MI_NEED_LINK ||
+            snprintf(path, sizeof(path), "%s%s", directory, link + 1) >=
+                (int)sizeof(path))
+            continue;
+        if (find_place(path, place, err) != 0 ||
+            make_parents(mirror->jobdir.dir, place, err) != 0)
+            return -1;
+        if (symlinkat(path, mirror->jobdir.dir, place) != 0 && errno != EEXIST)
+            return mi_fail_errno(err, "cannot mirror %s", path);
+    }
+    return 0;
 }
 
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "format.h"
 
 struct mi_mirror;
 
@@ -66,6 +67,11 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
  */
 int mi_mirror_link(struct mi_mirror *mirror, const char *from,
                    const char *path, struct mi_error *err);
+/* Make the symbolic links of a directory's record (MI_NEED_LINK), where
+ * nothing is in place.  An object that comes later takes its place.
+ */
+int mi_mirror_symlinks(struct mi_mirror *mirror,
+                       const struct mi_record *record, struct mi_error *err);
 /* Give it up. */
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part);
 

@@ -72,8 +72,8 @@ static int add_variants(const struct mi_needs_config *config,
 
 /* Look in a directory of the tree: 1 if the search is over, 0 or -1. */
 static int look_on_tree(const struct mi_needs_config *config,
-                        const char *directory, int absolute,
-                        struct look *look, struct mi_error *err)
+                        const char *directory, int absolute, struct look *look,
+                        struct mi_error *err)
 {
     const struct mi_record *list;
     int rc = config->list(config->arg, directory, &list, err), variants = 0;
@@ -240,6 +240,8 @@ static int add_named(const struct mi_needs_config *config,
     rc = config->list(config->arg, place, &list, err);
     if (rc != 1)
         return rc;
+    if (config->link(config->arg, place, err) != 0)
+        return -1;
     while ((name = mi_elf_name_next(object->image, object->size, &cursor)) !=
            NULL)
         if (is_file(list, name) && join(place, length, name, path) &&
@@ -262,7 +264,8 @@ static int add_opened(const struct mi_needs_config *config,
     if (!mi_elf_opens(object->elf))
         return 0;
     mi_search_directory(object->path, directory);
-    if (add_named(config, object, directory, strlen(directory), err) != 0)
+    if (mi_elf_locates(object->elf) &&
+        add_named(config, object, directory, strlen(directory), err) != 0)
         return -1;
     while ((entry = mi_elf_path_next(&list, &length)) != NULL)
         if (entry[0] == '/' &&

@@ -32,6 +32,10 @@ struct mi_needs_config {
      */
     int (*add_alias)(void *arg, const char *path, const char **alias,
                      struct mi_error *err);
+    /* The object may open libraries of that directory under names that cannot
+     * be known: links to them are wanted.
+     */
+    int (*link)(void *arg, const char *directory, struct mi_error *err);
     void *arg;
 };
 
@@ -47,7 +51,8 @@ struct mi_needs_object {
 /* Write what the object needs to 'out', as the texts of mi_record_need(),
  * terminated each, and add what of it is on the tree.  Libraries that it names
  * among its bytes and that lie where it could look for them are added as well
- * if it uses dlopen(3).  Returns 0, or -1 with 'err'.
+ * if it uses dlopen(3), and links are made to the others there.  Returns 0, or
+ * -1 with 'err'.
  */
 int mi_needs_write(const struct mi_needs_config *config,
                    const struct mi_needs_object *object, FILE *out,

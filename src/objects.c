@@ -239,6 +239,15 @@ static int on_alias(void *arg, const char *path, const char **alias,
     return on_add(arg, path, "", err);
 }
 
+/* The item of a directory, to whose libraries links are wanted. */
+static int on_link(void *arg, const char *directory, struct mi_error *err)
+{
+    char path[PATH_MAX + 1];
+
+    snprintf(path, sizeof(path), "%s/", directory);
+    return on_add(arg, path, "", err);
+}
+
 /* ---- what an object needs ----------------------------------------------- */
 
 /* Name what only the linker can find: the report tells. */
@@ -270,6 +279,7 @@ static int describe(struct closure *closure, struct item *item,
                                      .list = on_list,
                                      .add = on_add,
                                      .add_alias = on_alias,
+                                     .link = on_link,
                                      .arg = closure};
     struct mi_elf elf = {0};
     struct mi_needs_object object = {.path = item->place,
@@ -408,9 +418,9 @@ static int make_copy(struct mi_objects *objects, struct item *item, int file,
         return -1;
     }
     mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
-    rc = item->image ? mi_part_write(&item->part, 0, item->image, item->size,
-                                     err)
-                     : copy_file(objects, file, &item->part, err);
+    rc = item->image
+             ? mi_part_write(&item->part, 0, item->image, item->size, err)
+             : copy_file(objects, file, &item->part, err);
     /* Private and writable, since MPI may receive into the root's buffer of a
      * broadcast, too (the same bytes): some algorithms pass pieces around in a
      * ring.
@@ -535,6 +545,36 @@ static int open_object(const struct mi_objects *objects, struct item *item)
     return file;
 }
 
+static int is_directory(const struct item *item)
+{
+    return item->path[strlen(item->path) - 1] == '/';
+}
+
+/* Name the libraries of a directory. */
+static int list_directory(struct closure *closure, struct item *item,
+                          struct mi_error *err)
+{
+    char directory[PATH_MAX], type;
+    const struct mi_record *list = NULL;
+    const char *name;
+    FILE *out = open_memstream(&item->needs, &item->needs_size);
+    int rc;
+
+    item->soname = strdup("");
+    if (!out || !item->soname)
+        return mi_fail_errno(err, "mirror");
+    snprintf(directory, sizeof(directory), "%.*s", (int)strlen(item->path) - 1,
+             item->path);
+    rc = on_list(closure, directory, &list, err);
+    for (uint32_t i = 0;
+         rc == 1 && (name = mi_entries_name(list, i, &type)) != NULL; i++)
+        if (type == 'f' && strstr(name, ".so"))
+            fprintf(out, "%c%s%c", MI_NEED_LINK, name, '\0');
+    if (fclose(out) != 0 && rc >= 0)
+        rc = mi_fail_errno(err, "mirror");
+    return rc < 0 ? -1 : 0;
+}
+
 /* Read an item; what it needs joins the closure.  The outcome is the entry to
  * publish.
  */
@@ -548,6 +588,12 @@ static void read_item(struct closure *closure, struct item *item)
                                     .kind = MI_KIND_ABSENT,
                                     .key = item->path,
                                     .key_size = strlen(item->path)};
+    if (is_directory(item)) {
+        item->entry.kind = MI_KIND_MIRROR;
+        if (list_directory(closure, item, &why) != 0)
+            refuse(objects, item, why.text);
+        return;
+    }
     if (item->image) {
         item->size = item->image_size;
         item->mode = 0755;
@@ -624,6 +670,18 @@ static void settle_item(struct mi_objects *objects, struct item *item)
         refuse(objects, item, why.text);
 }
 
+/* The links of a directory on this node, once its record is there. */
+static void make_links(struct mi_objects *objects, const struct item *item)
+{
+    struct mi_error why;
+    const struct mi_record *record = mi_store_find(
+        objects->config.store, MI_MIRROR, item->path, strlen(item->path));
+
+    if (record &&
+        mi_mirror_symlinks(objects->config.mirror, record, &why) != 0)
+        objects->config.refused(objects->config.arg, item->path, why.text, 0);
+}
+
 /* 0 for what others are links to, 1 for links, 2 for the rest. */
 static int turn_of(const struct item *item)
 {
@@ -643,8 +701,11 @@ static int publish(const struct closure *closure,
         for (size_t i = closure->count; rc == 1 && i-- > 0;) {
             const struct item *item = closure->list[i];
 
-            if (item->entry.key && turn_of(item) == turn)
-                rc = config->publish(config->arg, &item->entry, record, err);
+            if (!item->entry.key || turn_of(item) != turn)
+                continue;
+            rc = config->publish(config->arg, &item->entry, record, err);
+            if (rc == 1 && is_directory(item))
+                make_links(closure->objects, item);
         }
     return rc;
 }
@@ -672,9 +733,8 @@ static int answer_object(struct mi_objects *objects, const char *path,
                          const struct mi_record **record, struct mi_error *err)
 {
     struct closure closure = {.objects = objects};
-    int rc = closure_add(&closure, path, "")
-                 ? complete(&closure, record, err)
-                 : mi_fail_errno(err, "mirror");
+    int rc = closure_add(&closure, path, "") ? complete(&closure, record, err)
+                                             : mi_fail_errno(err, "mirror");
 
     /* Item 0 may have been published before others. */
     if (rc == 1)
@@ -697,6 +757,7 @@ static int find_name(struct closure *closure, const char *caller,
                                      .list = on_list,
                                      .add = on_add,
                                      .add_alias = on_alias,
+                                     .link = on_link,
                                      .arg = closure};
     struct mi_elf elf = {0};
     struct mi_needs_object object = {

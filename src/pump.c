@@ -457,6 +457,13 @@ static void place_object(void *arg, const struct mi_record *record)
 
     if (record->kind != MI_KIND_MIRROR)
         return;
+    if (!record->object) {
+        if (record->key_size &&
+            mi_record_key(record)[record->key_size - 1] == '/' &&
+            mi_mirror_symlinks(pump->config.mirror, record, &why) != 0)
+            say(pump, MI_FIRST_MIRROR, "links are not made", &why);
+        return;
+    }
     if (mi_record_link(record)[0]) {
         if (mi_mirror_link(pump->config.mirror, mi_record_link(record),
                            mi_record_place(record), &why) != 0)

@@ -24,8 +24,8 @@ struct mi_reader_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror; /* NULL: objects are not mirrored */
-    char *const *share; /* prefixes of the tree, and of what is not: */
-    char *const *local; /* mi_prefixes_shared(); lists, or NULL */
+    char *const *share;       /* prefixes of the tree, and of what is not: */
+    char *const *local;       /* mi_prefixes_shared(); lists, or NULL */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
     int stream;  /* keep objects for mi_reader_object() */
