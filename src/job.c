@@ -76,13 +76,18 @@ void mi_job_say(struct mi_job *job, unsigned first, const char *text)
     pthread_mutex_unlock(&job->lock);
 }
 
-/* What happens to the node's memory, with the directory that it is in. */
+/* What happens to the node's memory, with the directory that it is in; the
+ * mirror may be in another, which it names itself.
+ */
 static void notice(void *arg, unsigned first, const char *text)
 {
     struct mi_job *job = arg;
     char line[2 * PATH_MAX];
 
-    snprintf(line, sizeof(line), "%s: %s", job->tmpdir, text);
+    if (first == MI_FIRST_MIRROR)
+        snprintf(line, sizeof(line), "%s", text);
+    else
+        snprintf(line, sizeof(line), "%s: %s", job->tmpdir, text);
     mi_job_say(job, first, line);
 }
 
@@ -238,6 +243,22 @@ static int start_pump(struct mi_job *job, struct mi_error *err)
     return mi_pump_start(&job->pump, &pump, err);
 }
 
+/* Objects go where the store is, or to the next place that allows execution.
+ */
+static int start_mirror(struct mi_job *job, const char *tmpdir,
+                        struct mi_error *err)
+{
+    const char *const others[] = {getenv("TMPDIR"), "/tmp", "/var/tmp"};
+
+    if (mi_mirror_create(&job->mirror, tmpdir, err) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (others[i] && strlen(others[i]) < PATH_MAX &&
+            mi_mirror_add_place(job->mirror, others[i], err) != 0)
+            return -1;
+    return 0;
+}
+
 /* What a leader runs.  With less than MPI_THREAD_MULTIPLE no pump may call
  * MPI beside the application, so each leader reads for its own node.
  */
@@ -254,7 +275,7 @@ static int start_leader(struct mi_job *job, const struct mi_job_config *config,
         if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
             return -1;
     }
-    if (job->size > 1 && mi_mirror_create(&job->mirror, tmpdir, err) != 0)
+    if (job->size > 1 && start_mirror(job, tmpdir, err) != 0)
         return -1;
     if (!job->node.leaders || job->rank == 0)
         if (start_reader(job, config, err) != 0)

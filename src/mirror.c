@@ -16,15 +16,32 @@
 #include "jobdir.h"
 
 #define TREE "tree"
+#define PLACES 8
 
 struct mi_mirror {
-    char top[PATH_MAX];
+    char *place[PLACES]; /* directories, in the order in which to try them */
+    int places;
     char root[PATH_MAX]; /* the tree below the job's directory */
     struct mi_jobdir jobdir;
     int removed;
+    struct mi_error none; /* why no place can be used, once that is known */
     pthread_mutex_t lock;
     atomic_uint_fast64_t bytes;
 };
+
+static int add_place(struct mi_mirror *mirror, const char *place,
+                     struct mi_error *err)
+{
+    if (strlen(place) >= PATH_MAX)
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", place);
+    if (mirror->places == PLACES)
+        return mi_fail(err, MI_ERRNO, E2BIG, "more than %d places", PLACES);
+    mirror->place[mirror->places] = strdup(place);
+    if (!mirror->place[mirror->places])
+        return mi_fail_errno(err, "mirror");
+    mirror->places++;
+    return 0;
+}
 
 int mi_mirror_create(struct mi_mirror **result, const char *top,
                      struct mi_error *err)
@@ -35,13 +52,33 @@ int mi_mirror_create(struct mi_mirror **result, const char *top,
         return mi_fail_errno(err, "mirror");
     mirror->jobdir = (struct mi_jobdir)MI_JOBDIR_NONE;
     pthread_mutex_init(&mirror->lock, NULL);
-    if (snprintf(mirror->top, sizeof(mirror->top), "%s", top) >=
-        (int)sizeof(mirror->top)) {
-        free(mirror);
-        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
+    if (add_place(mirror, top, err) != 0) {
+        mi_mirror_destroy(mirror);
+        return -1;
     }
     *result = mirror;
     return 0;
+}
+
+static int has_place(const struct mi_mirror *mirror, const char *place)
+{
+    char normal[PATH_MAX], other[PATH_MAX];
+
+    if (mi_path_normal(place, normal, sizeof(normal)) != 0)
+        return 0;
+    for (int i = 0; i < mirror->places; i++)
+        if (mi_path_normal(mirror->place[i], other, sizeof(other)) == 0 &&
+            strcmp(normal, other) == 0)
+            return 1;
+    return 0;
+}
+
+int mi_mirror_add_place(struct mi_mirror *mirror, const char *place,
+                        struct mi_error *err)
+{
+    if (place[0] != '/' || has_place(mirror, place))
+        return 0;
+    return add_place(mirror, place, err);
 }
 
 void mi_mirror_remove(struct mi_mirror *mirror)
@@ -57,6 +94,8 @@ void mi_mirror_destroy(struct mi_mirror *mirror)
     if (!mirror)
         return;
     mi_mirror_remove(mirror);
+    for (int i = 0; i < mirror->places; i++)
+        free(mirror->place[i]);
     pthread_mutex_destroy(&mirror->lock);
     free(mirror);
 }
@@ -71,18 +110,21 @@ uint64_t mi_mirror_bytes(const struct mi_mirror *mirror)
     return atomic_load(&mirror->bytes);
 }
 
-/* Make the job's directory, with a guard, for the first object. */
-static int start(struct mi_mirror *mirror, struct mi_error *err)
+/* Make the job's directory, with a guard, in 'place'. */
+static int settle(struct mi_mirror *mirror, const char *place,
+                  struct mi_error *err)
 {
     struct mi_jobdir made;
 
-    if (mirror->removed)
-        return mi_fail(err, MI_ERRNO, ESHUTDOWN, "the job is over");
-    if (mirror->jobdir.dir >= 0)
-        return 0;
-    mi_jobdir_sweep(mirror->top);
-    if (mi_jobdir_create_guarded(&made, mirror->top, err) != 0)
+    mi_jobdir_sweep(place);
+    if (mi_jobdir_create_guarded(&made, place, err) != 0)
         return -1;
+    if (mi_jobdir_try_execution(&made, err) != 0) {
+        if (err->code == EPERM)
+            mi_fail(err, MI_ERRNO, EPERM, "%s does not allow execution",
+                    place);
+        goto out;
+    }
     if (strlen(made.path) + sizeof("/" TREE) > sizeof(mirror->root)) {
         mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", made.path);
         goto out;
@@ -98,6 +140,44 @@ static int start(struct mi_mirror *mirror, struct mi_error *err)
 out:
     mi_jobdir_clear(&made);
     return -1;
+}
+
+/* Find a place for the first object. */
+static int choose_place(struct mi_mirror *mirror, struct mi_error *none)
+{
+    struct mi_error why;
+    size_t used;
+
+    mi_error_clear(none);
+    for (int i = 0; i < mirror->places; i++) {
+        mi_error_clear(&why);
+        if (settle(mirror, mirror->place[i], &why) == 0)
+            return 0;
+        if (i == 0) {
+            *none = why;
+            continue;
+        }
+        used = strlen(none->text);
+        snprintf(none->text + used, sizeof(none->text) - used, "; %s",
+                 why.text);
+    }
+    return -1;
+}
+
+/* Make sure that there is a place. */
+static int start(struct mi_mirror *mirror, struct mi_error *err)
+{
+    if (mirror->removed)
+        return mi_fail(err, MI_ERRNO, ESHUTDOWN, "the job is over");
+    if (mirror->jobdir.dir >= 0)
+        return 0;
+    if (mirror->none.domain != MI_NONE ||
+        choose_place(mirror, &mirror->none) != 0) {
+        if (err)
+            *err = mirror->none;
+        return -1;
+    }
+    return 0;
 }
 
 static void part_name(uint64_t id, char *name, size_t size)
@@ -126,7 +206,7 @@ static int begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
         unlinkat(mirror->jobdir.dir, name, 0);
         return mi_fail(err, MI_ERRNO, rc,
                        "cannot reserve %" PRIu64 " bytes in %s: %s", size,
-                       mirror->top, strerror(rc));
+                       mirror->jobdir.path, strerror(rc));
     }
     *part = (struct mi_part){.id = id, .size = size, .file = file};
     return 0;

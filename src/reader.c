@@ -106,7 +106,7 @@ static void queue_clear(struct queue *queue)
 /* Nothing more can be stored: from now on everybody reads for himself. */
 static void declare_full(struct mi_reader *reader, const struct mi_error *why)
 {
-    char text[1200];
+    char text[1400];
 
     if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
         return;
@@ -114,7 +114,7 @@ static void declare_full(struct mi_reader *reader, const struct mi_error *why)
     mi_mailbox_kick(reader->config.mailbox);
     snprintf(text, sizeof(text),
              "%s; every rank reads what is not stored yet directly from the "
-             "filesystem (-T DIR chooses a larger memory filesystem)",
+             "filesystem " MI_WAY_OUT,
              why->text);
     reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
 }
@@ -537,11 +537,11 @@ static int fill_object(struct mi_reader *reader, struct closure *closure,
 static void say_refused(struct mi_reader *reader, const char *path,
                         const struct mi_error *why)
 {
-    char text[PATH_MAX + 1200];
+    char text[PATH_MAX + 1400];
 
     snprintf(text, sizeof(text),
-             "%s is not mirrored: %s; it is loaded directly from the "
-             "filesystem (-T DIR chooses a larger memory filesystem)",
+             "%s is not mirrored: %s; it is loaded directly from "
+             "the filesystem " MI_WAY_OUT,
              path, why->text);
     reader->config.notice(reader->config.arg, MI_FIRST_MIRROR, text);
 }
