@@ -34,6 +34,7 @@ cdef extern from "format.h" nogil:
     int MI_CODE_PENDING
     int MI_CODE_SOURCE
     int MI_MIRROR_DAMAGED
+    int MI_READ_REFUSED
     int MI_FLAG_LOCAL
     struct mi_record:
         uint8_t kind

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "elf.h"
 #include "mailbox.h"
 #include "mirror.h"
@@ -37,6 +38,7 @@ struct mi_job {
     mpimin_comm comm;
     struct mi_node node;
     struct mi_mirror *mirror;
+    struct mi_budget budget;
     struct mi_preload *preload;
     struct mi_reader *reader; /* NULL: not a source */
     struct mi_pump *pump;
@@ -245,13 +247,18 @@ static int start_pump(struct mi_job *job, struct mi_error *err)
 
 /* Objects go where the store is, or to the next place that allows execution.
  */
-static int start_mirror(struct mi_job *job, const char *tmpdir,
-                        struct mi_error *err)
+static int start_mirror(struct mi_job *job, const struct mi_job_config *config,
+                        const char *tmpdir, struct mi_error *err)
 {
     const char *const others[] = {getenv("TMPDIR"), "/tmp", "/var/tmp"};
 
+    if (mi_limit_is_zero(&config->max_store))
+        return 0;
+    job->budget.limit = mi_limit_bytes(&config->max_store, tmpdir);
     if (mi_mirror_create(&job->mirror, tmpdir, err) != 0)
         return -1;
+    mi_store_set_budget(job->node.store, &job->budget);
+    mi_mirror_set_budget(job->mirror, &job->budget);
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         if (others[i] && strlen(others[i]) < PATH_MAX &&
             mi_mirror_add_place(job->mirror, others[i], err) != 0)
@@ -275,7 +282,7 @@ static int start_leader(struct mi_job *job, const struct mi_job_config *config,
         if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
             return -1;
     }
-    if (job->size > 1 && start_mirror(job, tmpdir, err) != 0)
+    if (job->size > 1 && start_mirror(job, config, tmpdir, err) != 0)
         return -1;
     if (!job->node.leaders || job->rank == 0)
         if (start_reader(job, config, err) != 0)

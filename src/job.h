@@ -13,6 +13,7 @@
 #include "error.h"
 #include "files.h"
 #include "format.h"
+#include "limit.h"
 #include "mpimin.h"
 
 struct mi_job;
@@ -27,6 +28,10 @@ struct mi_job_config {
     const char *mpi;    /* which library: mpimin_open() */
     const char *libdir; /* the environment's lib/: mpimin_open() */
     const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
+    /* Memory of a node for store and mirror; zero: nothing is mirrored, and
+     * the store is not limited.
+     */
+    struct mi_limit max_store;
     int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
     int readers;        /* threads of root's pool; 0: 16 */
     int direct;         /* every rank reads for itself: no stores, no pumps */

@@ -27,6 +27,7 @@ struct mi_mirror {
     struct mi_error none; /* why no place can be used, once that is known */
     pthread_mutex_t lock;
     atomic_uint_fast64_t bytes;
+    struct mi_budget *budget;
 };
 
 static int add_place(struct mi_mirror *mirror, const char *place,
@@ -79,6 +80,16 @@ int mi_mirror_add_place(struct mi_mirror *mirror, const char *place,
     if (place[0] != '/' || has_place(mirror, place))
         return 0;
     return add_place(mirror, place, err);
+}
+
+void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget)
+{
+    mirror->budget = budget;
+}
+
+uint64_t mi_mirror_room(const struct mi_mirror *mirror)
+{
+    return mi_budget_room(mirror->budget);
 }
 
 void mi_mirror_remove(struct mi_mirror *mirror)
@@ -220,7 +231,12 @@ int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
     pthread_mutex_lock(&mirror->lock);
     rc = start(mirror, err);
     pthread_mutex_unlock(&mirror->lock);
-    return rc == 0 ? begin(mirror, id, size, mode, part, err) : -1;
+    if (rc != 0 || mi_budget_take(mirror->budget, size, err) != 0)
+        return -1;
+    if (begin(mirror, id, size, mode, part, err) == 0)
+        return 0;
+    mi_budget_return(mirror->budget, size);
+    return -1;
 }
 
 int mi_part_write(const struct mi_part *part, uint64_t offset,
@@ -287,6 +303,17 @@ static int put_in_place(struct mi_mirror *mirror, const char *name,
     return errno == EEXIST ? 0 : mi_fail_errno(err, "cannot mirror %s", path);
 }
 
+/* Take away its name among the parts. */
+static void close_part(struct mi_mirror *mirror, struct mi_part *part)
+{
+    char name[40];
+
+    part_name(part->id, name, sizeof(name));
+    unlinkat(mirror->jobdir.dir, name, 0);
+    close(part->file);
+    *part = (struct mi_part){.file = -1};
+}
+
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
                      const char *path, struct mi_error *err)
 {
@@ -297,16 +324,14 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
     rc = put_in_place(mirror, name, path, err);
     if (rc == 1)
         atomic_fetch_add(&mirror->bytes, part->size);
-    mi_mirror_abandon(mirror, part);
+    else
+        mi_budget_return(mirror->budget, part->size);
+    close_part(mirror, part);
     return rc < 0 ? -1 : 0;
 }
 
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)
 {
-    char name[40];
-
-    part_name(part->id, name, sizeof(name));
-    unlinkat(mirror->jobdir.dir, name, 0);
-    close(part->file);
-    *part = (struct mi_part){.file = -1};
+    mi_budget_return(mirror->budget, part->size);
+    close_part(mirror, part);
 }

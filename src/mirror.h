@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "budget.h"
 #include "error.h"
 
 struct mi_mirror;
@@ -36,6 +37,14 @@ int mi_mirror_create(struct mi_mirror **mirror, const char *top,
  */
 int mi_mirror_add_place(struct mi_mirror *mirror, const char *place,
                         struct mi_error *err);
+/* Take the objects' bytes from 'budget' (borrowed, for as long as the mirror
+ * lives; NULL: none).  Before the first object.
+ */
+void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget);
+/* Bytes that objects may still take of it, UINT64_MAX without one: what the
+ * store and the objects begun so far have left.  Thread-safe.
+ */
+uint64_t mi_mirror_room(const struct mi_mirror *mirror);
 /* Remove the tree; objects that are loaded stay usable, and no more can be
  * added.  Does nothing in a forked child.
  */
@@ -50,7 +59,8 @@ const char *mi_mirror_root(const struct mi_mirror *mirror);
 /* Bytes of all objects that are in place. */
 uint64_t mi_mirror_bytes(const struct mi_mirror *mirror);
 
-/* Begin object 'id' of 'size' bytes.  Its space is reserved: ENOSPC here.  The
+/* Begin object 'id' of 'size' bytes.  Its space is reserved: ENOSPC here, also
+ * where the budget does not allow it.  The
  * first one chooses the place; if there is none, the error names all that was
  * tried (its code is that of the first: EPERM for noexec), and is that of all
  * objects.

@@ -500,6 +500,8 @@ cdef const mi_record *served(path, mi_query query,
     record = job.ask(query, path, None)
     if record == NULL or is_elsewhere(job, record, path):
         return NULL
+    if record.code == MI_READ_REFUSED:
+        return NULL
     if record.kind != kind:
         raise OSError(record.code, posix.strerror(record.code), path)
     avoid(job, path.count("/") if query == MI_REAL else 1)
@@ -575,7 +577,7 @@ def read(path):
         return None
     if mi_job_size(job.job) == 1:
         data = contents(job, MI_READ, path, None, &code)
-        if code:
+        if code and code != MI_READ_REFUSED:
             raise OSError(code, posix.strerror(code), path)
         return data
     record = served(path, MI_READ, MI_KIND_FILE)

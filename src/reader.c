@@ -686,8 +686,9 @@ static int answer_mirror(struct mi_reader *reader, const char *path,
 
 /* ---- answering ---------------------------------------------------------- */
 
+/* 'most': bytes of a file that the caller can take. */
 static int read_answer(struct mi_reader *reader, enum mi_query query,
-                       const char *key, const char *extra,
+                       const char *key, const char *extra, uint64_t most,
                        struct mi_answer *answer, struct mi_error *err)
 {
     struct mi_traffic *traffic = &reader->traffic;
@@ -700,7 +701,7 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
     case MI_REAL:
         return mi_files_real(traffic, key, answer, err);
     case MI_READ:
-        return mi_files_read(traffic, key, answer, err);
+        return mi_files_read(traffic, key, most, answer, err);
     case MI_CODE:
         return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
                              err);
@@ -720,7 +721,8 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
     if (*record)
         return 1;
-    if (read_answer(reader, query, key, extra, &answer, err) != 0)
+    if (read_answer(reader, query, key, extra,
+                    mi_store_room(reader->config.store), &answer, err) != 0)
         return -1;
     rc = mi_reader_publish(reader, &answer.entry, record, err);
     mi_answer_clear(&answer);
@@ -752,7 +754,7 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
                    const char *key, const char *extra,
                    struct mi_answer *answer, struct mi_error *err)
 {
-    return read_answer(reader, query, key, extra, answer, err);
+    return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
 int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
