@@ -15,8 +15,8 @@ int mi_budget_take(struct mi_budget *budget, uint64_t bytes,
         if (taken > budget->limit || bytes > budget->limit - taken)
             return mi_fail(err, MI_ERRNO, ENOSPC,
                            "--max-store %" PRIu64
-                           " would be exceeded (%" PRIu64
-                           " bytes are in use, %" PRIu64 " are needed)",
+                           " would be exceeded: %" PRIu64
+                           " bytes are in use, and %" PRIu64 " are needed",
                            budget->limit, (uint64_t)taken, bytes);
     } while (
         !atomic_compare_exchange_weak(&budget->taken, &taken, taken + bytes));

@@ -16,6 +16,7 @@
 #include "preload.h"
 #include "pump.h"
 #include "reader.h"
+#include "refused.h"
 #include "store.h"
 
 #define READERS 16
@@ -39,6 +40,7 @@ struct mi_job {
     struct mi_node node;
     struct mi_mirror *mirror;
     struct mi_budget budget;
+    struct mi_refused *refused; /* by this rank's reader; NULL: none, alone */
     struct mi_preload *preload;
     struct mi_reader *reader; /* NULL: not a source */
     struct mi_pump *pump;
@@ -220,6 +222,9 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
         .arg = job,
     };
 
+    if (job->size > 1 && !(job->refused = mi_refused_create()))
+        return mi_fail_errno(err, "job");
+    reader.refused = job->refused;
     return mi_reader_create(&job->reader, &reader, err);
 }
 
@@ -738,6 +743,18 @@ const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i)
 {
     return job->gathered && job->gathered[i].present ? &job->gathered[i]
                                                      : NULL;
+}
+
+int mi_job_refused(const struct mi_job *job, int i, const char **path,
+                   const char **why)
+{
+    return !mi_job_forked() && i >= 0 &&
+           mi_refused_get(job->refused, (size_t)i, path, why);
+}
+
+uint64_t mi_job_refused_count(const struct mi_job *job)
+{
+    return mi_job_forked() ? 0 : mi_refused_count(job->refused);
 }
 
 void mi_job_remove(struct mi_job *job)

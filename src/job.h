@@ -168,6 +168,15 @@ int mi_job_finish(struct mi_job *job, struct mi_error *err);
  */
 const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i);
 
+/* What this rank's reader could not put into the mirror or the store, so that
+ * every rank loads it directly: entry number i, 1, or 0 past the last.  The
+ * strings live as long as the process.  Only so many are kept (refused.h), all
+ * are counted.
+ */
+int mi_job_refused(const struct mi_job *job, int i, const char **path,
+                   const char **why);
+uint64_t mi_job_refused_count(const struct mi_job *job);
+
 /* Remove what this rank keeps in memory filesystems.  The store stays mapped
  * and readable.  Local.
  */

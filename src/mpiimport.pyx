@@ -1087,6 +1087,21 @@ def finish():
     return ranks
 
 
+def refused():
+    """What rank 0 could not share, so that every rank loaded it directly.
+
+    Returns ([[path, why], ...], how many there are).  The list is bounded.
+    Local, on rank 0.
+    """
+    cdef Job job = _job
+    cdef const char *path
+    cdef const char *why
+    cdef list found = []
+    while mi_job_refused(job.job, <int>len(found), &path, &why):
+        found.append([_fsdecode(path), why.decode("utf-8", "replace")])
+    return found, mi_job_refused_count(job.job)
+
+
 def first_crash():
     """Is this rank the first of its node to end by an exception?"""
     return bool(mi_job_first_crash((<Job>_job).job))

@@ -539,6 +539,7 @@ static void say_refused(struct mi_reader *reader, const char *path,
 {
     char text[PATH_MAX + 1400];
 
+    mi_refused_add(reader->config.refused, path, why->text);
     snprintf(text, sizeof(text),
              "%s is not mirrored: %s; it is loaded directly from "
              "the filesystem " MI_WAY_OUT,
@@ -674,6 +675,8 @@ static int answer_mirror(struct mi_reader *reader, const char *path,
 {
     int rc;
 
+    if (!reader->config.mirror)
+        mi_refused_add(reader->config.refused, path, "--max-store 0");
     if (!reader->config.mirror || path[0] != '/')
         return judge_object(reader, path, record, err);
     pthread_mutex_lock(&reader->mirroring);
@@ -724,6 +727,9 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     if (read_answer(reader, query, key, extra,
                     mi_store_room(reader->config.store), &answer, err) != 0)
         return -1;
+    if (answer.entry.code == MI_READ_REFUSED)
+        mi_refused_add(reader->config.refused, key,
+                       "too large for the node store");
     rc = mi_reader_publish(reader, &answer.entry, record, err);
     mi_answer_clear(&answer);
     return rc;

@@ -14,6 +14,7 @@
 #include "files.h"
 #include "mailbox.h"
 #include "mirror.h"
+#include "refused.h"
 #include "store.h"
 
 struct mi_reader;
@@ -22,7 +23,8 @@ struct mi_reader;
 struct mi_reader_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
-    struct mi_mirror *mirror; /* NULL: objects are not mirrored */
+    struct mi_mirror *mirror;   /* NULL: objects are not mirrored */
+    struct mi_refused *refused; /* what is loaded directly; may be NULL */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
     int stream;  /* keep objects for mi_reader_object() */
