@@ -105,6 +105,7 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     job->report = options->timing;
     job->strategy = (int)options->strategy;
     job->no_site = options->no_site;
+    job->max_store = options->max_store;
     config->libdir = library_directory(python);
     if (options->tmpdir)
         config->tmpdir = absolute(options->tmpdir);

@@ -35,6 +35,7 @@ cdef extern from "format.h" nogil:
     int MI_CODE_SOURCE
     int MI_MIRROR_DAMAGED
     int MI_MIRROR_REFUSED
+    int MI_READ_REFUSED
     int MI_FLAG_LOCAL
     struct mi_record:
         uint8_t kind
@@ -150,6 +151,9 @@ cdef extern from "job.h" nogil:
     void mi_job_numbers(mi_job *job, mi_numbers *numbers)
     int mi_job_finish(mi_job *job, mi_error *err)
     const mi_numbers *mi_job_gathered(const mi_job *job, int i)
+    int mi_job_refused(const mi_job *job, int i, const char **path,
+                       const char **why)
+    uint64_t mi_job_refused_count(const mi_job *job)
     void mi_job_remove(mi_job *job)
     void mi_job_abort(mi_job *job, int status)
     int mi_job_forked()

@@ -305,9 +305,12 @@ static int read_all(int file, size_t expected, void **data, size_t *size)
     return 0;
 }
 
-/* Open and read a regular file.  Returns an errno value. */
+/* Open and read a regular file of up to 'most' bytes.  Returns an errno value;
+ * EFBIG for a larger one.
+ */
 static int read_path(struct mi_traffic *traffic, const char *path,
-                     struct stat *status, void **data, size_t *size)
+                     uint64_t most, struct stat *status, void **data,
+                     size_t *size)
 {
     int file, code;
 
@@ -321,7 +324,8 @@ static int read_path(struct mi_traffic *traffic, const char *path,
         code = EISDIR;
     else if (!S_ISREG(status->st_mode))
         code = EINVAL;
-    else if (status->st_size > (off_t)FILE_MAX)
+    else if (status->st_size > (off_t)FILE_MAX ||
+             (uint64_t)status->st_size > most)
         code = EFBIG;
     else
         code = read_all(file, (size_t)status->st_size, data, size);
@@ -331,7 +335,7 @@ static int read_path(struct mi_traffic *traffic, const char *path,
     return code;
 }
 
-int mi_files_read(struct mi_traffic *traffic, const char *path,
+int mi_files_read(struct mi_traffic *traffic, const char *path, uint64_t most,
                   struct mi_answer *answer, struct mi_error *err)
 {
     struct stat status;
@@ -340,10 +344,10 @@ int mi_files_read(struct mi_traffic *traffic, const char *path,
     int code;
 
     start(answer, MI_READ, path);
-    code = read_path(traffic, path, &status, &data, &size);
+    code = read_path(traffic, path, most, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", path);
-    answer->entry.code = code;
+    answer->entry.code = code == EFBIG ? MI_READ_REFUSED : code;
     if (code == 0) {
         take_status(&answer->entry, &status);
         give(answer, MI_KIND_FILE, data, size);
@@ -393,7 +397,7 @@ int mi_files_code(struct mi_traffic *traffic, const struct mi_bytecode *rule,
     take_status(&answer->entry, &source);
     answer->entry.code = MI_CODE_PENDING;
     if (cached[0])
-        code = read_path(traffic, cached, &status, &data, &size);
+        code = read_path(traffic, cached, FILE_MAX, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", cached);
     if (code != 0)

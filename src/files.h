@@ -44,10 +44,10 @@ int mi_files_stat(struct mi_traffic *traffic, const char *path,
 /* The path without symbolic links: a STAT whose payload is that path. */
 int mi_files_real(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);
-/* Regular files up to 1 GiB only (EISDIR, EFBIG; EINVAL for others: a FIFO
- * would block).
+/* Regular files only (EISDIR; EINVAL for others: a FIFO would block), of up to
+ * 'most' bytes, and up to 1 GiB: MI_READ_REFUSED for larger ones.
  */
-int mi_files_read(struct mi_traffic *traffic, const char *path,
+int mi_files_read(struct mi_traffic *traffic, const char *path, uint64_t most,
                   struct mi_answer *answer, struct mi_error *err);
 /* Bytecode for the source file 'path' from the file 'cached' (may be "").
  * FILE: the whole .pyc, valid for the source as it is now; ABSENT with

@@ -69,6 +69,8 @@ enum mi_kind {
     4097                    /* no valid bytecode; root is about to compile    \
                              */
 #define MI_CODE_SOURCE 4098 /* root has none to give: compile the source */
+/* Code of an ABSENT answer to MI_READ, beside the errno values. */
+#define MI_READ_REFUSED 4101 /* too large for the store: read it directly */
 /* Codes of an ABSENT answer to MI_MIRROR, beside the errno values. */
 #define MI_MIRROR_REFUSED 4099 /* load it directly */
 #define MI_MIRROR_DAMAGED 4100 /* do not load it; the payload says why */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "elf.h"
 #include "list.h"
 #include "mailbox.h"
@@ -17,6 +18,7 @@
 #include "preload.h"
 #include "pump.h"
 #include "reader.h"
+#include "refused.h"
 #include "store.h"
 
 #define READERS 16
@@ -40,6 +42,8 @@ struct mi_job {
     mpimin_comm comm;
     struct mi_node node;
     struct mi_mirror *mirror;
+    struct mi_budget budget;
+    struct mi_refused *refused; /* by this rank's reader; NULL: none, alone */
     struct mi_preload *preload;
     struct mi_reader *reader; /* NULL: not a source */
     struct mi_pump *pump;
@@ -79,13 +83,18 @@ void mi_job_say(struct mi_job *job, unsigned first, const char *text)
     pthread_mutex_unlock(&job->lock);
 }
 
-/* What happens to the node's memory, with the directory that it is in. */
+/* What happens to the node's memory, with the directory that it is in; the
+ * mirror may be in another, which it names itself.
+ */
 static void notice(void *arg, unsigned first, const char *text)
 {
     struct mi_job *job = arg;
     char line[2 * PATH_MAX];
 
-    snprintf(line, sizeof(line), "%s: %s", job->tmpdir, text);
+    if (first == MI_FIRST_MIRROR)
+        snprintf(line, sizeof(line), "%s", text);
+    else
+        snprintf(line, sizeof(line), "%s: %s", job->tmpdir, text);
     mi_job_say(job, first, line);
 }
 
@@ -219,6 +228,9 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
         .arg = job,
     };
 
+    if (job->size > 1 && !(job->refused = mi_refused_create()))
+        return mi_fail_errno(err, "job");
+    reader.refused = job->refused;
     return mi_reader_create(&job->reader, &reader, err);
 }
 
@@ -244,6 +256,27 @@ static int start_pump(struct mi_job *job, struct mi_error *err)
     return mi_pump_start(&job->pump, &pump, err);
 }
 
+/* Objects go where the store is, or to the next place that allows execution.
+ */
+static int start_mirror(struct mi_job *job, const struct mi_job_config *config,
+                        const char *tmpdir, struct mi_error *err)
+{
+    const char *const others[] = {getenv("TMPDIR"), "/tmp", "/var/tmp"};
+
+    if (mi_limit_is_zero(&config->max_store))
+        return 0;
+    job->budget.limit = mi_limit_bytes(&config->max_store, tmpdir);
+    if (mi_mirror_create(&job->mirror, tmpdir, err) != 0)
+        return -1;
+    mi_store_set_budget(job->node.store, &job->budget);
+    mi_mirror_set_budget(job->mirror, &job->budget);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (others[i] && strlen(others[i]) < PATH_MAX &&
+            mi_mirror_add_place(job->mirror, others[i], err) != 0)
+            return -1;
+    return 0;
+}
+
 /* What a leader runs.  With less than MPI_THREAD_MULTIPLE no pump may call
  * MPI beside the application, so each leader reads for its own node.
  */
@@ -260,7 +293,7 @@ static int start_leader(struct mi_job *job, const struct mi_job_config *config,
         if (mpimin_comm_free(job->mpi, &job->node.leaders, err) != 0)
             return -1;
     }
-    if (job->size > 1 && mi_mirror_create(&job->mirror, tmpdir, err) != 0)
+    if (job->size > 1 && start_mirror(job, config, tmpdir, err) != 0)
         return -1;
     if (!job->node.leaders || job->rank == 0)
         if (start_reader(job, config, err) != 0)
@@ -754,6 +787,18 @@ const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i)
 {
     return job->gathered && job->gathered[i].present ? &job->gathered[i]
                                                      : NULL;
+}
+
+int mi_job_refused(const struct mi_job *job, int i, const char **path,
+                   const char **why)
+{
+    return !mi_job_forked() && i >= 0 &&
+           mi_refused_get(job->refused, (size_t)i, path, why);
+}
+
+uint64_t mi_job_refused_count(const struct mi_job *job)
+{
+    return mi_job_forked() ? 0 : mi_refused_count(job->refused);
 }
 
 void mi_job_remove(struct mi_job *job)

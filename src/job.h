@@ -13,6 +13,7 @@
 #include "error.h"
 #include "files.h"
 #include "format.h"
+#include "limit.h"
 #include "mpimin.h"
 
 struct mi_job;
@@ -29,6 +30,10 @@ struct mi_job_config {
     const char *tmpdir; /* absolute; where node stores live: "/dev/shm" */
     char *const *share; /* prefixes of the tree, and of what is the node's */
     char *const *local; /* own: mi_prefixes_shared(); lists, or NULL */
+    /* Memory of a node for store and mirror; zero: nothing is mirrored, and
+     * the store is not limited.
+     */
+    struct mi_limit max_store;
     int ranks_per_node; /* 0: as the machine is; k: every k ranks a node */
     int readers;        /* threads of root's pool; 0: 16 */
     int direct;         /* every rank reads for itself: no stores, no pumps */
@@ -167,6 +172,15 @@ int mi_job_finish(struct mi_job *job, struct mi_error *err);
  * set), or NULL if it did not answer.
  */
 const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i);
+
+/* What this rank's reader could not put into the mirror or the store, so that
+ * every rank loads it directly: entry number i, 1, or 0 past the last.  The
+ * strings live as long as the process.  Only so many are kept (refused.h), all
+ * are counted.
+ */
+int mi_job_refused(const struct mi_job *job, int i, const char **path,
+                   const char **why);
+uint64_t mi_job_refused_count(const struct mi_job *job);
 
 /* Remove what this rank keeps in memory filesystems.  The store stays mapped
  * and readable.  Local.

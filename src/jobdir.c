@@ -10,14 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define LOCK "lock"
 #define NEW_LOCK "lock.new"
+#define TRIAL "trial"
+#define TRIAL_SIZE 64 /* bytes */
 #define YOUNG 60 /* seconds in which a directory may be without its lock */
 #define ATTEMPTS 16
 #define GUARD_FILES 1024 /* descriptors that the guard closes */
@@ -243,7 +247,58 @@ void mi_jobdir_clear(struct mi_jobdir *jobdir)
     errno = saved;
 }
 
+/* ---- execution ---------------------------------------------------------- */
+
+int mi_jobdir_try_execution(const struct mi_jobdir *jobdir,
+                            struct mi_error *err)
+{
+    int rc = 0,
+        file =
+            openat(jobdir->dir, TRIAL,
+                   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    void *bytes;
+
+    if (file < 0)
+        return mi_fail_errno(err, "cannot create a file in %s", jobdir->path);
+    /* Mapped, but not touched: it stays empty, which takes no space. */
+    bytes =
+        mmap(NULL, TRIAL_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+    if (bytes == MAP_FAILED)
+        rc = mi_fail_errno(err, "no execution in %s", jobdir->path);
+    else
+        munmap(bytes, TRIAL_SIZE);
+    close(file);
+    unlinkat(jobdir->dir, TRIAL, 0);
+    return rc;
+}
+
 /* ---- what others left --------------------------------------------------- */
+
+/* Filesystems of one machine, where a lock is seen by all who could hold it.
+ */
+static const uint32_t of_one_machine[] = {
+    0x01021994, /* tmpfs */
+    0x858458f6, /* ramfs */
+    0xef53,     /* ext2, ext3, ext4 */
+    0x58465342, /* xfs */
+    0x9123683e, /* btrfs */
+    0x794c7630, /* overlay */
+    0x2fc12fc1, /* zfs */
+    0xf2f52010  /* f2fs */
+};
+
+static int is_of_one_machine(int dir)
+{
+    struct statfs fs;
+
+    if (fstatfs(dir, &fs) != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(of_one_machine) / sizeof(of_one_machine[0]);
+         i++)
+        if ((uint32_t)fs.f_type == of_one_machine[i])
+            return 1;
+    return 0;
+}
 
 /* Has the job gone that made this directory of ours? */
 static int abandoned(int dir)
@@ -270,6 +325,10 @@ int mi_jobdir_sweep(const char *top)
 
     if (!stream)
         return 0;
+    if (!is_of_one_machine(dirfd(stream))) {
+        closedir(stream);
+        return 0;
+    }
     snprintf(prefix, sizeof(prefix), MI_JOBDIR_PREFIX "%u-",
              (unsigned)geteuid());
     while ((entry = readdir(stream)) != NULL) {

@@ -50,8 +50,15 @@ int mi_jobdir_guard(struct mi_jobdir *jobdir, struct mi_error *err);
  */
 void mi_jobdir_clear(struct mi_jobdir *jobdir);
 
+/* May what lies in it be executed?  Found out by mapping a file so, as dlopen
+ * would.  0, or -1 with EPERM where the filesystem is mounted noexec.
+ */
+int mi_jobdir_try_execution(const struct mi_jobdir *jobdir,
+                            struct mi_error *err);
+
 /* Remove the directories in 'top' that jobs of this user have left behind.
- * Returns how many.
+ * Returns how many.  Nothing is done on a filesystem that several machines may
+ * share: there nobody can tell by a lock who is alive.
  */
 int mi_jobdir_sweep(const char *top);
 

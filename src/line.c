@@ -50,6 +50,7 @@ static const struct option {
     {'d', "--direct", MI_ITEM_DIRECT, TAKEN},
     {'I', "--mpi", MI_ITEM_MPI, TAKEN_VALUE},
     {'T', "--tmpdir", MI_ITEM_TMPDIR, TAKEN_VALUE},
+    {0, "--max-store", MI_ITEM_MAX_STORE, TAKEN_VALUE},
     {0, "--strategy", MI_ITEM_STRATEGY, TAKEN_VALUE},
     {0, "--share", MI_ITEM_SHARE, TAKEN_VALUE},
     {0, "--local", MI_ITEM_LOCAL, TAKEN_VALUE},

@@ -10,6 +10,7 @@ enum mi_item {
     MI_ITEM_PLAIN, /* nothing that we have to know */
     MI_ITEM_MPI,
     MI_ITEM_TMPDIR,
+    MI_ITEM_MAX_STORE,
     MI_ITEM_VERBOSE,
     MI_ITEM_DIRECT,
     MI_ITEM_TIMING,

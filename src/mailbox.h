@@ -87,6 +87,11 @@ int mi_mailbox_first(struct mi_mailbox *box, unsigned bit);
 #define MI_FIRST_THREAD 3 /* "no MPI_THREAD_MULTIPLE" has been said */
 #define MI_FIRST_END 4    /* trouble at the end has been said */
 
+/* For what is said about memory: what the user can do. */
+#define MI_WAY_OUT                                                            \
+    "(-T DIR chooses another directory for it, --max-store SIZE how much of " \
+    "it may be used)"
+
 /* Directory below which objects are mirrored; "" until there is one.  Set by
  * the leader once, before the first MIRROR record is published.
  */

@@ -16,16 +16,34 @@
 #include "jobdir.h"
 
 #define TREE "tree"
+#define PLACES 8
 
 struct mi_mirror {
-    char top[PATH_MAX];
+    char *place[PLACES]; /* directories, in the order in which to try them */
+    int places;
     char root[PATH_MAX]; /* the tree below the job's directory */
     struct mi_jobdir jobdir;
     int removed;
+    struct mi_error none; /* why no place can be used, once that is known */
     pthread_mutex_t lock;
     atomic_uint_fast64_t bytes;
     atomic_uint_fast64_t replaced;
+    struct mi_budget *budget;
 };
+
+static int add_place(struct mi_mirror *mirror, const char *place,
+                     struct mi_error *err)
+{
+    if (strlen(place) >= PATH_MAX)
+        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", place);
+    if (mirror->places == PLACES)
+        return mi_fail(err, MI_ERRNO, E2BIG, "more than %d places", PLACES);
+    mirror->place[mirror->places] = strdup(place);
+    if (!mirror->place[mirror->places])
+        return mi_fail_errno(err, "mirror");
+    mirror->places++;
+    return 0;
+}
 
 int mi_mirror_create(struct mi_mirror **result, const char *top,
                      struct mi_error *err)
@@ -36,13 +54,43 @@ int mi_mirror_create(struct mi_mirror **result, const char *top,
         return mi_fail_errno(err, "mirror");
     mirror->jobdir = (struct mi_jobdir)MI_JOBDIR_NONE;
     pthread_mutex_init(&mirror->lock, NULL);
-    if (snprintf(mirror->top, sizeof(mirror->top), "%s", top) >=
-        (int)sizeof(mirror->top)) {
-        free(mirror);
-        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", top);
+    if (add_place(mirror, top, err) != 0) {
+        mi_mirror_destroy(mirror);
+        return -1;
     }
     *result = mirror;
     return 0;
+}
+
+static int has_place(const struct mi_mirror *mirror, const char *place)
+{
+    char normal[PATH_MAX], other[PATH_MAX];
+
+    if (mi_path_normal(place, normal, sizeof(normal)) != 0)
+        return 0;
+    for (int i = 0; i < mirror->places; i++)
+        if (mi_path_normal(mirror->place[i], other, sizeof(other)) == 0 &&
+            strcmp(normal, other) == 0)
+            return 1;
+    return 0;
+}
+
+int mi_mirror_add_place(struct mi_mirror *mirror, const char *place,
+                        struct mi_error *err)
+{
+    if (place[0] != '/' || has_place(mirror, place))
+        return 0;
+    return add_place(mirror, place, err);
+}
+
+void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget)
+{
+    mirror->budget = budget;
+}
+
+uint64_t mi_mirror_room(const struct mi_mirror *mirror)
+{
+    return mi_budget_room(mirror->budget);
 }
 
 void mi_mirror_remove(struct mi_mirror *mirror)
@@ -58,6 +106,8 @@ void mi_mirror_destroy(struct mi_mirror *mirror)
     if (!mirror)
         return;
     mi_mirror_remove(mirror);
+    for (int i = 0; i < mirror->places; i++)
+        free(mirror->place[i]);
     pthread_mutex_destroy(&mirror->lock);
     free(mirror);
 }
@@ -67,29 +117,26 @@ const char *mi_mirror_root(const struct mi_mirror *mirror)
     return mirror->root;
 }
 
-uint64_t mi_mirror_room(const struct mi_mirror *mirror)
-{
-    (void)mirror;
-    return UINT64_MAX;
-}
-
 uint64_t mi_mirror_bytes(const struct mi_mirror *mirror)
 {
     return atomic_load(&mirror->bytes);
 }
 
-/* Make the job's directory, with a guard, for the first object. */
-static int start(struct mi_mirror *mirror, struct mi_error *err)
+/* Make the job's directory, with a guard, in 'place'. */
+static int settle(struct mi_mirror *mirror, const char *place,
+                  struct mi_error *err)
 {
     struct mi_jobdir made;
 
-    if (mirror->removed)
-        return mi_fail(err, MI_ERRNO, ESHUTDOWN, "the job is over");
-    if (mirror->jobdir.dir >= 0)
-        return 0;
-    mi_jobdir_sweep(mirror->top);
-    if (mi_jobdir_create_guarded(&made, mirror->top, err) != 0)
+    mi_jobdir_sweep(place);
+    if (mi_jobdir_create_guarded(&made, place, err) != 0)
         return -1;
+    if (mi_jobdir_try_execution(&made, err) != 0) {
+        if (err->code == EPERM)
+            mi_fail(err, MI_ERRNO, EPERM, "%s does not allow execution",
+                    place);
+        goto out;
+    }
     if (strlen(made.path) + sizeof("/" TREE) > sizeof(mirror->root)) {
         mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", made.path);
         goto out;
@@ -105,6 +152,44 @@ static int start(struct mi_mirror *mirror, struct mi_error *err)
 out:
     mi_jobdir_clear(&made);
     return -1;
+}
+
+/* Find a place for the first object. */
+static int choose_place(struct mi_mirror *mirror, struct mi_error *none)
+{
+    struct mi_error why;
+    size_t used;
+
+    mi_error_clear(none);
+    for (int i = 0; i < mirror->places; i++) {
+        mi_error_clear(&why);
+        if (settle(mirror, mirror->place[i], &why) == 0)
+            return 0;
+        if (i == 0) {
+            *none = why;
+            continue;
+        }
+        used = strlen(none->text);
+        snprintf(none->text + used, sizeof(none->text) - used, "; %s",
+                 why.text);
+    }
+    return -1;
+}
+
+/* Make sure that there is a place. */
+static int start(struct mi_mirror *mirror, struct mi_error *err)
+{
+    if (mirror->removed)
+        return mi_fail(err, MI_ERRNO, ESHUTDOWN, "the job is over");
+    if (mirror->jobdir.dir >= 0)
+        return 0;
+    if (mirror->none.domain != MI_NONE ||
+        choose_place(mirror, &mirror->none) != 0) {
+        if (err)
+            *err = mirror->none;
+        return -1;
+    }
+    return 0;
 }
 
 static void part_name(uint64_t id, char *name, size_t size)
@@ -133,7 +218,7 @@ static int begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
         unlinkat(mirror->jobdir.dir, name, 0);
         return mi_fail(err, MI_ERRNO, rc,
                        "cannot reserve %" PRIu64 " bytes in %s: %s", size,
-                       mirror->top, strerror(rc));
+                       mirror->jobdir.path, strerror(rc));
     }
     *part = (struct mi_part){.id = id, .size = size, .file = file};
     return 0;
@@ -147,7 +232,12 @@ int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
     pthread_mutex_lock(&mirror->lock);
     rc = start(mirror, err);
     pthread_mutex_unlock(&mirror->lock);
-    return rc == 0 ? begin(mirror, id, size, mode, part, err) : -1;
+    if (rc != 0 || mi_budget_take(mirror->budget, size, err) != 0)
+        return -1;
+    if (begin(mirror, id, size, mode, part, err) == 0)
+        return 0;
+    mi_budget_return(mirror->budget, size);
+    return -1;
 }
 
 int mi_part_write(const struct mi_part *part, uint64_t offset,
@@ -255,6 +345,17 @@ static int put_in_place(struct mi_mirror *mirror, const char *name,
     return is_symlink(mirror, place) ? replace(mirror, name, place, err) : 0;
 }
 
+/* Take away its name among the parts. */
+static void close_part(struct mi_mirror *mirror, struct mi_part *part)
+{
+    char name[40];
+
+    part_name(part->id, name, sizeof(name));
+    unlinkat(mirror->jobdir.dir, name, 0);
+    mi_part_close(part);
+    *part = (struct mi_part){.file = -1};
+}
+
 int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
                      const char *path, struct mi_error *err)
 {
@@ -265,7 +366,9 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
     rc = put_in_place(mirror, name, path, err);
     if (rc == 1)
         atomic_fetch_add(&mirror->bytes, part->size);
-    mi_mirror_abandon(mirror, part);
+    else
+        mi_budget_return(mirror->budget, part->size);
+    close_part(mirror, part);
     return rc < 0 ? -1 : 0;
 }
 
@@ -303,10 +406,6 @@ int mi_mirror_symlinks(struct mi_mirror *mirror,
 
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)
 {
-    char name[40];
-
-    part_name(part->id, name, sizeof(name));
-    unlinkat(mirror->jobdir.dir, name, 0);
-    mi_part_close(part);
-    *part = (struct mi_part){.file = -1};
+    mi_budget_return(mirror->budget, part->size);
+    close_part(mirror, part);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "budget.h"
 #include "error.h"
 #include "format.h"
 
@@ -24,9 +25,27 @@ struct mi_part {
     int file;
 };
 
-/* Prepare; nothing is made in the directory 'top' before the first object. */
+/* Prepare; nothing is made in the directory 'top' before the first object.
+ * What is left there by jobs that were killed is removed then.
+ */
 int mi_mirror_create(struct mi_mirror **mirror, const char *top,
                      struct mi_error *err);
+/* Take the directory 'place' where 'top', and what was added before, cannot be
+ * used: no directory can be made there, or the filesystem does not allow
+ * execution (noexec), which is tried with the first object.  One that is not
+ * absolute, or is there already, is passed over.  Before the first object
+ * only.
+ */
+int mi_mirror_add_place(struct mi_mirror *mirror, const char *place,
+                        struct mi_error *err);
+/* Take the objects' bytes from 'budget' (borrowed, for as long as the mirror
+ * lives; NULL: none).  Before the first object.
+ */
+void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget);
+/* Bytes that objects may still take of it, UINT64_MAX without one: what the
+ * store and the objects begun so far have left.  Thread-safe.
+ */
+uint64_t mi_mirror_room(const struct mi_mirror *mirror);
 /* Remove the tree; objects that are loaded stay usable, and no more can be
  * added.  Does nothing in a forked child.
  */
@@ -38,11 +57,15 @@ void mi_mirror_destroy(struct mi_mirror *mirror);
  * object.  Lives as long as the mirror.
  */
 const char *mi_mirror_root(const struct mi_mirror *mirror);
-uint64_t mi_mirror_room(const struct mi_mirror *mirror);
 /* Bytes of all objects that are in place. */
 uint64_t mi_mirror_bytes(const struct mi_mirror *mirror);
 
-/* Begin object 'id' of 'size' bytes.  Its space is reserved: ENOSPC here. */
+/* Begin object 'id' of 'size' bytes.  Its space is reserved: ENOSPC here, also
+ * where the budget does not allow it.  The
+ * first one chooses the place; if there is none, the error names all that was
+ * tried (its code is that of the first: EPERM for noexec), and is that of all
+ * objects.
+ */
 int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
                     mode_t mode, struct mi_part *part, struct mi_error *err);
 /* Write 'size' bytes at 'offset'. */

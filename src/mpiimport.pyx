@@ -487,6 +487,8 @@ cdef const mi_record *served(path, mi_query query,
     record = job.ask(query, path, None)
     if record == NULL or is_elsewhere(job, record, path):
         return NULL
+    if record.code == MI_READ_REFUSED:
+        return NULL
     if record.kind != kind:
         raise OSError(record.code, posix.strerror(record.code), path)
     avoid(job, path.count("/") if query == MI_REAL else 1)
@@ -562,7 +564,7 @@ def read(path):
         return None
     if mi_job_size(job.job) == 1:
         data = contents(job, MI_READ, path, None, &code)
-        if code:
+        if code and code != MI_READ_REFUSED:
             raise OSError(code, posix.strerror(code), path)
         return data
     record = served(path, MI_READ, MI_KIND_FILE)
@@ -1143,6 +1145,21 @@ def finish():
     if ranks[0] is not None and job.modules is not None:
         ranks[0]["modules"] = job.modules
     return ranks
+
+
+def refused():
+    """What rank 0 could not share, so that every rank loaded it directly.
+
+    Returns ([[path, why], ...], how many there are).  The list is bounded.
+    Local, on rank 0.
+    """
+    cdef Job job = _job
+    cdef const char *path
+    cdef const char *why
+    cdef list found = []
+    while mi_job_refused(job.job, <int>len(found), &path, &why):
+        found.append([_fsdecode(path), why.decode("utf-8", "replace")])
+    return found, mi_job_refused_count(job.job)
 
 
 def first_crash():

@@ -55,8 +55,9 @@ static uint64_t default_capacity(const char *tmpdir)
     struct statvfs fs;
     uint64_t capacity;
 
-    if (statvfs(tmpdir, &fs) != 0)
-        return CAPACITY_MOST; /* there will be no store here: no constraint */
+    /* There will be no store here, or it has no size: no constraint. */
+    if (statvfs(tmpdir, &fs) != 0 || fs.f_blocks == 0)
+        return CAPACITY_MOST;
     capacity = (uint64_t)fs.f_blocks * fs.f_frsize / 4;
     capacity = capacity < CAPACITY_MOST ? capacity : CAPACITY_MOST;
     return capacity > CAPACITY_LEAST ? capacity : CAPACITY_LEAST;

@@ -15,6 +15,7 @@ static const struct variable {
 } variables[] = {
     {"PYTHON_MPI_MPI", MI_ITEM_MPI},
     {"PYTHON_MPI_TMPDIR", MI_ITEM_TMPDIR},
+    {"PYTHON_MPI_MAX_STORE", MI_ITEM_MAX_STORE},
     {"PYTHON_MPI_VERBOSE", MI_ITEM_VERBOSE},
     {"PYTHON_MPI_DIRECT", MI_ITEM_DIRECT},
     {"PYTHON_MPI_TIMING", MI_ITEM_TIMING},
@@ -105,6 +106,17 @@ static int set_tmpdir(struct mi_options *options, const struct mi_given *given,
     return copy(&options->tmpdir, given->text, err);
 }
 
+static int set_max_store(struct mi_options *options,
+                         const struct mi_given *given, struct mi_error *err)
+{
+    if (mi_limit_parse(&options->max_store, given->text) == 0)
+        return 0;
+    return mi_usage_refuse(err,
+                           "%s takes bytes (with K, M, G or T) or a "
+                           "percentage (0%% to 100%%), not " MI_USAGE_VALUE,
+                           given->origin, given->text);
+}
+
 static int set_timing(struct mi_options *options, const struct mi_given *given,
                       struct mi_error *err)
 {
@@ -155,9 +167,13 @@ static const struct setter {
     int (*set)(struct mi_options *options, const struct mi_given *given,
                struct mi_error *err);
 } setters[] = {
-    {MI_ITEM_MPI, set_mpi},         {MI_ITEM_TMPDIR, set_tmpdir},
-    {MI_ITEM_TIMING, set_timing},   {MI_ITEM_STRATEGY, set_strategy},
-    {MI_ITEM_VERBOSE, set_verbose}, {MI_ITEM_DIRECT, set_direct},
+    {MI_ITEM_MPI, set_mpi},
+    {MI_ITEM_TMPDIR, set_tmpdir},
+    {MI_ITEM_TIMING, set_timing},
+    {MI_ITEM_STRATEGY, set_strategy},
+    {MI_ITEM_VERBOSE, set_verbose},
+    {MI_ITEM_DIRECT, set_direct},
+    {MI_ITEM_MAX_STORE, set_max_store},
 };
 
 static int set_values(struct mi_options *options, const struct mi_line *line,

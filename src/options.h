@@ -9,6 +9,7 @@
 #define MI_OPTIONS_H
 
 #include "error.h"
+#include "limit.h"
 
 enum mi_program {
     MI_PROGRAM_NONE, /* nothing was named: standard input */
@@ -40,10 +41,11 @@ struct mi_options {
     int no_site;    /* -S is among them */
     int skip_first; /* -x is among them */
     enum mi_program program;
-    char *value;       /* path, command or module; NULL for the others */
-    char **args;       /* sys.argv[1:] */
-    char *mpi;         /* -I: mpich, openmpi, intel, abi, path; or NULL */
-    char *tmpdir;      /* -T, as it was given; or NULL */
+    char *value;  /* path, command or module; NULL for the others */
+    char **args;  /* sys.argv[1:] */
+    char *mpi;    /* -I: mpich, openmpi, intel, abi, path; or NULL */
+    char *tmpdir; /* -T, as it was given; or NULL */
+    struct mi_limit max_store;
     int verbose;       /* how often -v was given */
     int direct;        /* -d */
     int timing;        /* --timing, unless =0 */

@@ -325,11 +325,11 @@ static int serve(struct mi_pump *pump, int *busy, struct mi_error *err)
 static void say(struct mi_pump *pump, unsigned first, const char *what,
                 const struct mi_error *why)
 {
-    char text[1200];
+    char text[1400];
 
     snprintf(text, sizeof(text),
              "%s: %s; what is missing on this node is read directly from the "
-             "filesystem (-T DIR chooses a larger memory filesystem)",
+             "filesystem " MI_WAY_OUT,
              what, why->text);
     pump->config.notice(pump->config.arg, first, text);
 }

@@ -93,7 +93,7 @@ static void queue_clear(struct queue *queue)
 /* Nothing more can be stored: from now on everybody reads for himself. */
 static void declare_full(struct mi_reader *reader, const struct mi_error *why)
 {
-    char text[1200];
+    char text[1400];
 
     if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
         return;
@@ -101,7 +101,7 @@ static void declare_full(struct mi_reader *reader, const struct mi_error *why)
     mi_mailbox_kick(reader->config.mailbox);
     snprintf(text, sizeof(text),
              "%s; every rank reads what is not stored yet directly from the "
-             "filesystem (-T DIR chooses a larger memory filesystem)",
+             "filesystem " MI_WAY_OUT,
              why->text);
     reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
 }
@@ -144,13 +144,14 @@ static void on_refused(void *arg, const char *path, const char *why,
                        int direct)
 {
     struct mi_reader *reader = arg;
-    char text[PATH_MAX + 1200];
+    char text[PATH_MAX + 1400];
 
+    mi_refused_add(reader->config.refused, path, why);
     if (!direct)
         return;
     snprintf(text, sizeof(text),
              "%s is not mirrored: %s; it is loaded directly from the "
-             "filesystem (-T DIR chooses a larger memory filesystem)",
+             "filesystem " MI_WAY_OUT,
              path, why);
     reader->config.notice(reader->config.arg, MI_FIRST_MIRROR, text);
 }
@@ -174,6 +175,14 @@ static int create_objects(struct mi_reader *reader, struct mi_error *err)
     return mi_objects_create(&reader->objects, &config, err);
 }
 
+static int answer_mirror(struct mi_reader *reader, const char *key,
+                         const struct mi_record **record, struct mi_error *err)
+{
+    if (!reader->config.mirror)
+        mi_refused_add(reader->config.refused, key, "--max-store 0");
+    return mi_objects_answer(reader->objects, key, record, err);
+}
+
 int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
 {
     return mi_objects_take(reader->objects, object);
@@ -181,8 +190,9 @@ int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
 
 /* ---- answering ---------------------------------------------------------- */
 
+/* 'most': bytes of a file that the caller can take. */
 static int read_answer(struct mi_reader *reader, enum mi_query query,
-                       const char *key, const char *extra,
+                       const char *key, const char *extra, uint64_t most,
                        struct mi_answer *answer, struct mi_error *err)
 {
     struct mi_traffic *traffic = &reader->traffic;
@@ -195,7 +205,7 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
     case MI_REAL:
         return mi_files_real(traffic, key, answer, err);
     case MI_READ:
-        return mi_files_read(traffic, key, answer, err);
+        return mi_files_read(traffic, key, most, answer, err);
     case MI_CODE:
         return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
                              err);
@@ -215,8 +225,12 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
     if (*record)
         return 1;
-    if (read_answer(reader, query, key, extra, &answer, err) != 0)
+    if (read_answer(reader, query, key, extra,
+                    mi_store_room(reader->config.store), &answer, err) != 0)
         return -1;
+    if (answer.entry.code == MI_READ_REFUSED)
+        mi_refused_add(reader->config.refused, key,
+                       "too large for the node store");
     rc = mi_reader_publish(reader, &answer.entry, record, err);
     mi_answer_clear(&answer);
     return rc;
@@ -247,7 +261,7 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
                    const char *key, const char *extra,
                    struct mi_answer *answer, struct mi_error *err)
 {
-    return read_answer(reader, query, key, extra, answer, err);
+    return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
 int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
@@ -268,7 +282,7 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
     else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
         rc = 0;
     else if (query == MI_MIRROR)
-        rc = mi_objects_answer(reader->objects, key, record, err);
+        rc = answer_mirror(reader, key, record, err);
     else
         rc = answer_read(reader, query, key, extra, record, err);
 

@@ -15,6 +15,7 @@
 #include "mailbox.h"
 #include "mirror.h"
 #include "objects.h"
+#include "refused.h"
 #include "store.h"
 
 struct mi_reader;
@@ -23,9 +24,10 @@ struct mi_reader;
 struct mi_reader_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
-    struct mi_mirror *mirror; /* NULL: objects are not mirrored */
-    char *const *share;       /* prefixes of the tree, and of what is not: */
-    char *const *local;       /* mi_prefixes_shared(); lists, or NULL */
+    struct mi_mirror *mirror;   /* NULL: objects are not mirrored */
+    char *const *share;         /* prefixes of the tree, and of what is not: */
+    char *const *local;         /* mi_prefixes_shared(); lists, or NULL */
+    struct mi_refused *refused; /* what is loaded directly; may be NULL */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
     int stream;  /* keep objects for mi_reader_object() */

@@ -17,16 +17,19 @@ PHASES = (
     "ALL",
 )
 SLOWEST = 20  # modules in the verbose table
+REFUSED_LISTED = 20  # objects that were loaded directly
 NODES_LISTED = 8  # more than this are summed up, unless verbose
 
 _TOTALS = ("bytes_read", "bytes_sent", "operations")
 
 
-def merge(ranks):
+def merge(ranks, refused=(), refused_count=0):
     """Return the report of a job.  Local; nothing is sent.
 
     ranks: list with one dict per rank in the order of the ranks, None for a
     rank that did not answer.  The dicts go into the report unchanged.
+    refused: (path, why) of what every rank had to load directly; if that is
+    not all, refused_count is how many there are.
     Works with any number of answers, also with none.
     """
     answers = [rank for rank in ranks if rank is not None]
@@ -40,6 +43,8 @@ def merge(ranks):
         **{name: _split(answers, name) for name in _TOTALS},
         "avoided": sum(rank["avoided"] for rank in answers),
         "nodes": _nodes(answers),
+        "refused": [list(pair) for pair in refused],
+        "refused_count": max(len(refused), refused_count),
         "ranks": list(ranks),
     }
 
@@ -56,6 +61,7 @@ def text(report, verbose):
     else:
         lines = [_title(report), *_phase_lines(report), *_total_lines(report)]
         lines += _node_lines(report, verbose)
+    lines += _refused_lines(report)
     if report["missing"]:
         lines.append(
             f"no answer from {_ranks(report['missing'])}: "
@@ -223,6 +229,26 @@ def _node_summary(label, sizes):
     return (
         f"{label:<6} per node   min {_bytes(min(sizes))} "
         f"mean {_bytes(mean)} max {_bytes(max(sizes))}"
+    )
+
+
+def _refused_lines(report):
+    """What was loaded directly for want of room, and why."""
+    lines = [
+        f"loaded directly: {_printable(path)} ({_printable(why)})"
+        for path, why in report["refused"][:REFUSED_LISTED]
+    ]
+    more = report["refused_count"] - len(lines)
+    if more:
+        lines.append(f"... and {more} more")
+    return lines
+
+
+def _printable(text):
+    """Return text on one line that any stream can encode."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text
     )
 
 

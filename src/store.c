@@ -14,6 +14,8 @@
 #define FIRST_BITS 12         /* slots of the first index table: 4096 */
 #define STEP_MIN (256u << 10) /* reserve at least so much at a time, */
 #define STEP_MAX (16u << 20)  /* and at most so much more than is needed */
+/* Of a record, all but the payload, and with what fills that up. */
+#define LONGEST_HEAD (sizeof(struct mi_record) + MI_PATH + 32)
 #define CAPACITY_MIN (64u << 10)
 #define CAPACITY_MAX ((uint64_t)1 << 44) /* what a slot's offset can reach */
 
@@ -43,6 +45,7 @@ struct mi_store {
     uint64_t index_reserved; /* bytes of index tables reserved */
     uint64_t arena_reserved;
     uint64_t keys; /* distinct keys in the index */
+    struct mi_budget *budget;
 };
 
 static uint64_t index_room(uint64_t capacity)
@@ -61,6 +64,17 @@ static void lay_out(struct mi_store *store, uint64_t index_size)
     store->header = store->segment.base;
     store->index = (char *)store->segment.base + PAGE;
     store->arena = store->index + index_size;
+}
+
+static int grow(struct mi_store *store, uint64_t offset, uint64_t size,
+                struct mi_error *err)
+{
+    if (mi_budget_take(store->budget, size, err) != 0)
+        return -1;
+    if (mi_segment_reserve(&store->segment, offset, size, err) == 0)
+        return 0;
+    mi_budget_return(store->budget, size);
+    return -1;
 }
 
 /* Reserve so that 'need' bytes of the region at 'base' are usable; 'limit' is
@@ -84,11 +98,9 @@ static int reserve(struct mi_store *store, const char *base,
     target = need + step;
     target = target > limit ? limit : (target + PAGE - 1) / PAGE * PAGE;
     target = target > limit ? limit : target;
-    if (mi_segment_reserve(&store->segment, begin + *reserved,
-                           target - *reserved, err) != 0) {
+    if (grow(store, begin + *reserved, target - *reserved, err) != 0) {
         target = need;
-        if (mi_segment_reserve(&store->segment, begin + *reserved,
-                               target - *reserved, err) != 0)
+        if (grow(store, begin + *reserved, target - *reserved, err) != 0)
             return -1;
     }
     atomic_fetch_add(&store->header->reserved, target - *reserved);
@@ -304,6 +316,25 @@ int mi_store_open(struct mi_store **result, int dir, const char *name,
 out:
     mi_store_destroy(store);
     return -1;
+}
+
+void mi_store_set_budget(struct mi_store *store, struct mi_budget *budget)
+{
+    store->budget = budget;
+    mi_budget_charge(budget, mi_store_reserved(store));
+}
+
+uint64_t mi_store_room(struct mi_store *store)
+{
+    uint64_t used, spare, most, room = mi_budget_room(store->budget);
+
+    pthread_mutex_lock(&store->lock);
+    used = atomic_load(&store->header->used);
+    spare = store->arena_reserved - used;
+    pthread_mutex_unlock(&store->lock);
+    most = store->header->capacity - used;
+    most = room < most - spare ? room + spare : most;
+    return most > LONGEST_HEAD ? most - LONGEST_HEAD : 0;
 }
 
 void mi_store_destroy(struct mi_store *store)

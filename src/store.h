@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "budget.h"
 #include "error.h"
 #include "format.h"
 
@@ -47,6 +48,15 @@ int mi_store_create(struct mi_store **store, int dir, const char *name,
 /* The same without a file, for one process. */
 int mi_store_create_private(struct mi_store **store, size_t capacity,
                             struct mi_error *err);
+/* From now on take its memory from 'budget' (borrowed, for as long as the
+ * store lives; NULL: none), to which is charged what it has already.  What
+ * that has not left is ENOSPC.  Writer; before other threads know the store.
+ */
+void mi_store_set_budget(struct mi_store *store, struct mi_budget *budget);
+/* Bytes of a payload, with a path of whatever length, that could be appended
+ * now, as far as capacity and budget tell.  Writer; thread-safe.
+ */
+uint64_t mi_store_room(struct mi_store *store);
 /* Map the store that another process has made, for reading.  Refused
  * (MI_ERRNO, EPERM) if the file belongs to another user.
  */

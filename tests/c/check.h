@@ -227,6 +227,15 @@ static inline int check_small_tmpfs(const char *path, int kib)
            mount("none", path, "tmpfs", 0, options) == 0;
 }
 
+/* The same without execution; in the namespace of check_small_tmpfs(). */
+static inline int check_noexec_tmpfs(const char *path, int kib)
+{
+    char options[32];
+
+    snprintf(options, sizeof(options), "size=%dk", kib);
+    return mount("none", path, "tmpfs", MS_NOEXEC, options) == 0;
+}
+
 /* ---- children ------------------------------------------------------------
  */
 

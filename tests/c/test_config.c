@@ -77,9 +77,23 @@ static void test_make_nothing_given_defaults(void)
     CHECK(!job->mpi && !job->tmpdir && !config.tmpdir);
     CHECK(!job->libdir || !job->libdir[0]);
     CHECK(!job->direct && !job->report);
+    CHECK(job->max_store.kind == MI_LIMIT_DEFAULT);
     CHECK(asked == 0);
     mi_config_clear(&config);
     CHECK(!config.tmpdir && !config.libdir && !config.job.libdir);
+    mi_config_clear(&config);
+}
+
+static void test_make_max_store_taken(void)
+{
+    struct mi_options options = {.strategy = MI_STRATEGY_ALL,
+                                 .max_store = {MI_LIMIT_PERCENT, 7}};
+    struct mi_config config;
+
+    set_one(NULL, NULL);
+    make(&config, &options, NULL);
+    CHECK(config.job.max_store.kind == MI_LIMIT_PERCENT);
+    CHECK(config.job.max_store.value == 7);
     mi_config_clear(&config);
 }
 
@@ -374,6 +388,7 @@ static void test_make_report(void)
 int main(void)
 {
     test_make_nothing_given_defaults();
+    test_make_max_store_taken();
     test_make_each_variable_read();
     test_make_all_variables_read();
     test_make_empty_variable_default();

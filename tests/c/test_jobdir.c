@@ -544,6 +544,73 @@ static void test_sweep_before_lock_spares_new(void)
     CHECK(check_entries(scratch) == 0);
 }
 
+/* Several machines may share it, as far as is known. */
+static int sweep_unknown_filesystem(void *arg)
+{
+    struct mi_jobdir jobdir;
+    char path[PATH_MAX];
+
+    if (!check_small_tmpfs(arg, 64) ||
+        mount("none", arg, "hugetlbfs", 0, NULL) != 0)
+        return CHECK_SKIP;
+    jobdir = make(arg);
+    strcpy(path, jobdir.path);
+    close(jobdir.lock); /* as if killed */
+    jobdir.lock = -1;
+    CHECK(mi_jobdir_sweep(arg) == 0);
+    CHECK(exists(path));
+    mi_jobdir_clear(&jobdir);
+    CHECK(!exists(path));
+    return 0;
+}
+
+static void test_sweep_unknown_filesystem_kept(void)
+{
+    char path[PATH_MAX];
+
+    check_need(mkdir(check_join(path, scratch, "mount"), 0700) == 0, path);
+    if (!check_child(sweep_unknown_filesystem, path, __func__))
+        check_skipped(__func__, "no hugetlbfs can be mounted here");
+    rmdir(path);
+}
+
+/* ---- execution -----------------------------------------------------------
+ */
+
+static int try_noexec(void *arg)
+{
+    struct mi_jobdir jobdir;
+    struct mi_error err;
+
+    if (!check_small_tmpfs(arg, 64) || !check_noexec_tmpfs(arg, 64))
+        return CHECK_SKIP;
+    jobdir = make(arg);
+    mi_error_clear(&err);
+    CHECK(mi_jobdir_try_execution(&jobdir, &err) == -1);
+    CHECK(err.domain == MI_ERRNO && err.code == EPERM);
+    CHECK(strstr(err.text, arg) != NULL);
+    CHECK(check_entries(jobdir.path) == 1); /* the lock */
+    mi_jobdir_clear(&jobdir);
+    return 0;
+}
+
+static void test_try_execution_noexec_refused(void)
+{
+    struct mi_jobdir jobdir = make(scratch);
+    struct mi_error err;
+    char path[PATH_MAX];
+
+    mi_error_clear(&err);
+    CHECK_FOR(err.text, mi_jobdir_try_execution(&jobdir, &err) == 0);
+    CHECK_FOR(err.text, mi_jobdir_try_execution(&jobdir, &err) == 0);
+    CHECK(check_entries(jobdir.path) == 1);
+    mi_jobdir_clear(&jobdir);
+    check_need(mkdir(check_join(path, scratch, "mount"), 0700) == 0, path);
+    if (!check_child(try_noexec, path, __func__))
+        check_skipped(__func__, "a filesystem cannot be mounted here");
+    rmdir(path);
+}
+
 #define SWEEPERS 2
 
 static int sweep_for_a_while(void *arg)
@@ -606,6 +673,8 @@ int main(void)
     test_sweep_lock_link_not_followed();
     test_sweep_before_lock_spares_new();
     test_sweep_beside_create_spares_new();
+    test_sweep_unknown_filesystem_kept();
+    test_try_execution_noexec_refused();
     check_remove(scratch);
     return check_report();
 }

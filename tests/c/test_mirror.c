@@ -356,6 +356,165 @@ static void test_begin_filesystem_full_refused(void)
     rmdir(path);
 }
 
+/* ---- places ------------------------------------------------------------- */
+
+/* SCRATCH/NAME, made. */
+static char *make_place(char *path, const char *name)
+{
+    check_need(mkdir(check_join(path, scratch, name), 0700) == 0, path);
+    return path;
+}
+
+/* What a killed job has left in 'top'. */
+static void leave_behind(const char *top, char *path)
+{
+    char lock[PATH_MAX];
+
+    check_need(snprintf(path, PATH_MAX, "%s/" MI_JOBDIR_PREFIX "%u-left", top,
+                        (unsigned)geteuid()) < PATH_MAX &&
+                   mkdir(path, 0700) == 0,
+               path);
+    check_write(check_join(lock, path, "lock"), "", 0);
+}
+
+static void test_begin_no_directory_next_place_taken(void)
+{
+    struct mi_mirror *mirror = NULL;
+    char absent[PATH_MAX], next[PATH_MAX], last[PATH_MAX], left[PATH_MAX];
+    struct mi_error err;
+
+    make_place(next, "next");
+    make_place(last, "last");
+    leave_behind(next, left);
+    check_join(absent, scratch, "absent");
+    CHECK(mi_mirror_create(&mirror, absent, &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, next, &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, last, &err) == 0);
+    CHECK(check_entries(next) == 1); /* nothing happens before */
+    CHECK_FOR(err.text, put(mirror, 1, "/a.so", "x", 1, &err) == 0);
+    CHECK(strncmp(mi_mirror_root(mirror), next, strlen(next)) == 0);
+    CHECK(check_holds(place_of(mirror, "/a.so"), "x", 1));
+    CHECK(access(left, F_OK) != 0); /* swept */
+    CHECK(check_entries(next) == 1 && check_entries(last) == 0);
+    CHECK(access(absent, F_OK) != 0);
+    mi_mirror_destroy(mirror);
+    CHECK(check_entries(next) == 0);
+    rmdir(next);
+    rmdir(last);
+}
+
+/* More than fit are an error, so each of those passed over takes no room. */
+static void test_add_place_odd_passed_over(void)
+{
+    struct mi_mirror *mirror = make();
+    char *place = calloc(1, PATH_MAX + 1), again[PATH_MAX];
+    struct mi_error err;
+    int added = 0;
+
+    check_need(place != NULL, "memory");
+    for (int i = 0; i < 20; i++) {
+        CHECK(mi_mirror_add_place(mirror, "relative", &err) == 0);
+        CHECK(mi_mirror_add_place(mirror, "", &err) == 0);
+        CHECK(mi_mirror_add_place(mirror, scratch, &err) == 0);
+        CHECK(mi_mirror_add_place(mirror, check_join(again, scratch, "./"),
+                                  &err) == 0);
+    }
+    memset(place, '/', PATH_MAX);
+    place[1] = 'x';
+    CHECK(mi_mirror_add_place(mirror, place, &err) == -1);
+    CHECK(err.domain == MI_ERRNO && err.code == ENAMETOOLONG);
+    for (; added < 20; added++) {
+        snprintf(again, sizeof(again), "/place/%d", added);
+        if (mi_mirror_add_place(mirror, again, &err) != 0)
+            break;
+    }
+    CHECK(added > 2 && added < 20 && err.code == E2BIG);
+    CHECK(check_entries(scratch) == 0);
+    mi_mirror_destroy(mirror);
+    free(place);
+}
+
+struct places {
+    char small[PATH_MAX]; /* does not allow execution, */
+    char other[PATH_MAX]; /* nor does this */
+    char good[PATH_MAX];
+};
+
+static int mount_noexec(const struct places *places)
+{
+    return check_small_tmpfs(places->small, 1024) &&
+           check_noexec_tmpfs(places->small, 1024) &&
+           check_noexec_tmpfs(places->other, 1024);
+}
+
+static int begin_beside_noexec(void *arg)
+{
+    const struct places *places = arg;
+    struct mi_mirror *mirror = NULL;
+    struct mi_error err;
+
+    if (!mount_noexec(places))
+        return CHECK_SKIP;
+    CHECK(mi_mirror_create(&mirror, places->small, &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, places->other, &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, places->good, &err) == 0);
+    CHECK(put(mirror, 1, "/a.so", "x", 1, &err) == 0);
+    CHECK(put(mirror, 2, "/b.so", "y", 1, &err) == 0);
+    CHECK(strncmp(mi_mirror_root(mirror), places->good,
+                  strlen(places->good)) == 0);
+    CHECK(check_holds(place_of(mirror, "/b.so"), "y", 1));
+    CHECK(check_entries(places->small) == 0);
+    CHECK(check_entries(places->other) == 0);
+    CHECK(check_entries(places->good) == 1);
+    mi_mirror_destroy(mirror);
+    CHECK(check_entries(places->good) == 0);
+    return 0;
+}
+
+static int begin_noexec_only(void *arg)
+{
+    const struct places *places = arg;
+    struct mi_mirror *mirror = NULL;
+    struct mi_part part = {.id = 77};
+    struct mi_error err;
+    char absent[PATH_MAX];
+
+    if (!mount_noexec(places))
+        return CHECK_SKIP;
+    CHECK(mi_mirror_create(&mirror, places->small, &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, check_join(absent, scratch, "absent"),
+                              &err) == 0);
+    CHECK(mi_mirror_add_place(mirror, places->other, &err) == 0);
+    for (uint64_t id = 1; id < 4; id++) {
+        mi_error_clear(&err);
+        CHECK(mi_mirror_begin(mirror, id, 10, 0755, &part, &err) == -1);
+        CHECK(err.domain == MI_ERRNO && err.code == EPERM && part.id == 77);
+        CHECK_FOR(err.text, strstr(err.text, places->small) != NULL &&
+                                strstr(err.text, places->other) != NULL &&
+                                strstr(err.text, absent) != NULL &&
+                                strstr(err.text, "execution") != NULL);
+        CHECK(strcmp(mi_mirror_root(mirror), "") == 0);
+        CHECK(check_entries(places->small) == 0);
+        CHECK(check_entries(places->other) == 0);
+    }
+    mi_mirror_destroy(mirror);
+    return 0;
+}
+
+static void test_begin_noexec_passed_over(void)
+{
+    struct places places;
+
+    make_place(places.small, "small");
+    make_place(places.other, "other");
+    make_place(places.good, "good");
+    if (!check_child(begin_beside_noexec, &places, __func__) ||
+        !check_child(begin_noexec_only, &places, __func__))
+        check_skipped(__func__, "a filesystem cannot be mounted here");
+    CHECK(rmdir(places.small) == 0 && rmdir(places.other) == 0);
+    CHECK(rmdir(places.good) == 0);
+}
+
 #define THREADS 6
 #define OBJECTS 40
 
@@ -424,6 +583,9 @@ int main(void)
     test_remove_forked_child_harmless();
     test_owner_ends_without_remove_nothing_left();
     test_begin_filesystem_full_refused();
+    test_begin_no_directory_next_place_taken();
+    test_add_place_odd_passed_over();
+    test_begin_noexec_passed_over();
     test_put_threads_one_tree();
     check_remove(scratch);
     return check_report();

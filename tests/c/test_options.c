@@ -347,6 +347,7 @@ static void test_nothing_given_defaults(void)
     CHECK(!options.mpi && !options.tmpdir && !options.verbose);
     CHECK(!options.direct && !options.timing && !options.timing_file);
     CHECK(options.strategy == MI_STRATEGY_ALL);
+    CHECK(options.max_store.kind == MI_LIMIT_DEFAULT);
     CHECK(are(options.share, "") && are(options.local, ""));
     CHECK(options.version_level == 0 && asked == (int)VARIABLES);
     mi_options_clear(&options);
@@ -443,6 +444,12 @@ static const char *shown(const struct mi_options *options, enum mi_item item)
     if (item == MI_ITEM_SHARE || item == MI_ITEM_LOCAL)
         return join_words(item == MI_ITEM_SHARE ? options->share
                                                 : options->local);
+    if (item == MI_ITEM_MAX_STORE) {
+        snprintf(number, sizeof(number), "%llu%s",
+                 (unsigned long long)options->max_store.value,
+                 options->max_store.kind == MI_LIMIT_PERCENT ? "%" : "");
+        return number;
+    }
     if (item == MI_ITEM_TIMING && options->timing_file)
         return options->timing ? options->timing_file : "file without timing";
     snprintf(number, sizeof(number), "%d",
@@ -478,6 +485,8 @@ static const struct form {
     {MI_ITEM_TMPDIR, "--tmpdir ", "/else", {"/dev/shm", "relative=dir"}},
     {MI_ITEM_TMPDIR, "--tmpdir=", "/else", {"/dev/shm", "relative=dir"}},
     {MI_ITEM_TMPDIR, "-dT ", "/else", {"/dev/shm", "relative=dir"}},
+    {MI_ITEM_MAX_STORE, "--max-store ", "5M", {"12345", "0", "10%"}},
+    {MI_ITEM_MAX_STORE, "--max-store=", "50%", {"12345", "0", "0%"}},
     {MI_ITEM_STRATEGY, "--strategy ", "names", {"none", "names", "all"}},
     {MI_ITEM_STRATEGY, "--strategy=", "names", {"none", "names", "all"}},
     {MI_ITEM_SHARE, "--share ", "/else", {"/a=b"}},
@@ -539,6 +548,10 @@ static void test_variables_count(void)
     } cases[] = {
         {MI_ITEM_MPI, "openmpi", "openmpi"},
         {MI_ITEM_TMPDIR, "/dev/shm", "/dev/shm"},
+        {MI_ITEM_MAX_STORE, "2K", "2048"},
+        {MI_ITEM_MAX_STORE, "3m", "3145728"},
+        {MI_ITEM_MAX_STORE, "0", "0"},
+        {MI_ITEM_MAX_STORE, "7%", "7%"},
         {MI_ITEM_VERBOSE, "0", "0"},
         {MI_ITEM_VERBOSE, "3", "3"},
         {MI_ITEM_VERBOSE, "007", "7"},
@@ -706,6 +719,18 @@ static void test_bad_value_is_refused_by_name(void)
         {"", "PYTHON_MPI_STRATEGY=some",
          "PYTHON_MPI_STRATEGY must be one of 'none', 'names', or 'all', not "
          "'some'"},
+        {"--max-store=1X", "",
+         "--max-store takes bytes (with K, M, G or T) or a percentage (0% to "
+         "100%), not '1X'"},
+        {"--max-store 101%", "",
+         "--max-store takes bytes (with K, M, G or T) or a percentage (0% to "
+         "100%), not '101%'"},
+        {"--max-store -1", "",
+         "--max-store takes bytes (with K, M, G or T) or a percentage (0% to "
+         "100%), not '-1'"},
+        {"", "PYTHON_MPI_MAX_STORE=much",
+         "PYTHON_MPI_MAX_STORE takes bytes (with K, M, G or T) or a "
+         "percentage (0% to 100%), not 'much'"},
         {"--strategy=All", "",
          "--strategy must be one of 'none', 'names', or 'all', not 'All'"},
         {"-I -c x", "",
@@ -768,6 +793,9 @@ static const struct {
     {"--share ''", "Argument expected for the --share option"},
     {"--local", "Argument expected for the --local option"},
     {"--strategy=", "Argument expected for the --strategy option"},
+    {"--max-store=", "Argument expected for the --max-store option"},
+    {"--max-store", "Argument expected for the --max-store option"},
+    {"--max", "unknown option --max"},
     {"--timing=", "Argument expected for the --timing option"},
     {"--check-hash-based-pycs",
      "Argument expected for the --check-hash-based-pycs option"},

@@ -156,17 +156,21 @@ static void test_answer_store_full_said_once(void)
     struct fixture f;
     const struct mi_record *record = NULL, *early;
     static char large[200000];
+    struct mi_entry entry = {.query = MI_CODE,
+                             .kind = MI_KIND_FILE,
+                             .key = "/large",
+                             .key_size = 6,
+                             .payload = large,
+                             .size = sizeof(large)};
     struct mi_error err;
     uint64_t operations;
     uint32_t growth, kicks;
 
     fixture_make(&f, 65536, 0, 0, 1);
-    check_write(fixture_path(&f, "large"), large, sizeof(large));
     early = fixture_ask(&f, MI_STAT, f.tree);
     growth = mi_mailbox_growth(f.mailbox);
     kicks = mi_mailbox_kicks(f.mailbox);
-    CHECK(mi_reader_answer(f.reader, MI_READ, fixture_path(&f, "large"), "",
-                           &record, &err) == 0);
+    CHECK(mi_reader_publish(f.reader, &entry, &record, &err) == 0);
     CHECK(mi_mailbox_stream(f.mailbox) == MI_STREAM_FULL);
     CHECK(mi_mailbox_growth(f.mailbox) != growth);
     CHECK(mi_mailbox_kicks(f.mailbox) != kicks);
@@ -179,6 +183,37 @@ static void test_answer_store_full_said_once(void)
     CHECK(mi_reader_answer(f.reader, MI_STAT, f.tree, "", &record, &err) == 1);
     CHECK(record == early);
     CHECK(atomic_load(&f.notices) == 1);
+    fixture_clear(&f);
+}
+
+/* It alone is left to those who want it, and is not read. */
+static void test_answer_file_beyond_store_refused(void)
+{
+    struct fixture f;
+    static char large[200000];
+    const struct mi_record *record;
+    struct mi_answer answer;
+    struct mi_error err;
+    uint64_t bytes;
+
+    fixture_make(&f, 65536, 0, 0, 1);
+    check_write(fixture_path(&f, "large"), large, sizeof(large));
+    check_write(fixture_path(&f, "small"), large, 30000);
+    bytes = fixture_bytes(&f);
+    record = fixture_ask(&f, MI_READ, fixture_path(&f, "large"));
+    CHECK(record && record->kind == MI_KIND_ABSENT);
+    CHECK(record && record->code == MI_READ_REFUSED);
+    CHECK(fixture_bytes(&f) == bytes);
+    CHECK(mi_mailbox_stream(f.mailbox) == MI_STREAM_OPEN);
+    CHECK(atomic_load(&f.notices) == 0);
+    record = fixture_ask(&f, MI_READ, fixture_path(&f, "small"));
+    CHECK(record && record->kind == MI_KIND_FILE && record->size == 30000);
+    /* Who keeps nothing may have it. */
+    CHECK(mi_reader_read(f.reader, MI_READ, fixture_path(&f, "large"), "",
+                         &answer, &err) == 0);
+    CHECK(answer.entry.kind == MI_KIND_FILE &&
+          answer.entry.size == sizeof(large));
+    mi_answer_clear(&answer);
     fixture_clear(&f);
 }
 
@@ -638,6 +673,7 @@ int main(void)
     test_answer_published_growth_told();
     test_publish_pending_replaced();
     test_answer_store_full_said_once();
+    test_answer_file_beyond_store_refused();
     test_answer_stream_gone_nothing_read();
     test_submit_many_all_answered();
     test_submit_malformed_refused();

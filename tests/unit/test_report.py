@@ -348,3 +348,48 @@ def test_report_imports_json_only_inside_a_function():
     ]
     assert [alias.name for node in imports for alias in node.names] == ["json"]
     assert not any(node in tree.body for node in imports)
+
+
+def refused(count):
+    return [[f"/tree/{i}.so", f"reason {i}"] for i in range(count)]
+
+
+def direct_lines(shown):
+    return [
+        line
+        for line in shown.splitlines()
+        if line.startswith(("loaded directly", "... and"))
+    ]
+
+
+def test_nothing_refused_nothing_said():
+    merged = report.merge(job(2))
+    assert merged["refused"] == [] and merged["refused_count"] == 0
+    assert direct_lines(report.text(merged, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "count", "lines", "more"),
+    [(1, 0, 1, 0), (20, 20, 20, 0), (21, 21, 20, 1), (1000, 1234, 20, 1214)],
+)
+@pytest.mark.parametrize("answers", [2, 0])
+def test_refused_objects_are_named(kept, count, lines, more, answers):
+    ranks = job(2, missing=range(answers, 2))
+    merged = report.merge(ranks, refused(kept), count)
+    shown = direct_lines(report.text(merged, 0))
+    expected = [
+        f"loaded directly: {path} ({why})" for path, why in refused(lines)
+    ]
+    assert shown == expected + ([f"... and {more} more"] if more else [])
+    parsed = json.loads(report.to_json(merged))
+    assert parsed["refused"] == refused(kept)
+    assert parsed["refused_count"] == max(kept, count)
+
+
+def test_refused_odd_path_is_one_line_that_can_be_printed():
+    paths = [("/a\nb\udcff\x1b[1m.so", "why\n")]
+    merged = report.merge(job(1), paths)
+    (line,) = direct_lines(report.text(merged, 0))
+    assert line == "loaded directly: /a\\nb\\udcff\\x1b[1m.so (why\\n)"
+    assert line.encode("utf-8")
+    assert json.loads(report.to_json(merged))["refused"] == [list(paths[0])]
