@@ -5,7 +5,7 @@ import os
 
 import pytest
 from apps.dlstorm import generate
-from support import job
+from support import job, signals
 from support.tree import (
     PASS,
     RANKS,
@@ -73,6 +73,24 @@ def allowed(launcher, repo_root, request):
     if launcher == "python-mpi":
         return of_the_start(repo_root / "bin" / launcher)
     return request.getfixturevalue("plain_start")
+
+
+@pytest.fixture
+def start(launcher, mpiexec, repo_root, python, tmp_path, job_environment):
+    """Start a job: start(ranks, args, ...); see signals.Starter.start()."""
+    starter = signals.Starter(
+        mpiexec, repo_root, python, tmp_path, job_environment
+    )
+    started = []
+
+    def run(ranks, args, **options):
+        options.setdefault("launcher", launcher)
+        started.append(starter.start(ranks, args, **options))
+        return started[-1]
+
+    yield run
+    for one in started:
+        one.clear()
 
 
 @pytest.fixture(scope="session")
