@@ -16,7 +16,11 @@ Parts (--only), each with stock Python and every launcher that is built:
   of their own (phases.py);
 - memory: private memory of each rank at the program's end (memory.py);
 - operations: for one number of ranks, every rank's operations on the shared
-  tree, as strace counts them (operations.py).
+  tree, as strace counts them (operations.py);
+- dlstorm: time to the last line, and memory, of a program with many shared
+  objects that need each other (storm.py);
+- objects: bytes of shared objects on each node against those that ranks map
+  (objects.py).
 
 The tables go to stdout, progress to stderr.  Beside a figure that has a
 limit stands "ok" or "over": timings are noisy, so this is no exit status.
@@ -30,7 +34,8 @@ number of ranks: "time" {variant: list of [wall seconds, processor seconds]},
 "reports" {launcher: {"all", "1", "2" ranks per node: [wall seconds, the
 launcher's report (docs/timing.md)]}}, "memory" {launcher: see
 memory_figures}, in bytes; "strace" {ranks, variant: per rank {kind of
-operation: number}} or null; failures, list of str.
+operation: number}} or null; dlstorm: see measure_storm, or null; objects: see
+measure_objects, or null; failures, list of str.
 """
 
 import argparse
@@ -50,6 +55,7 @@ from bare import measure_pass, pass_text  # noqa: E402
 from jobs import JobFailed, Setting, say  # noqa: E402
 from memory import add_memory, measure_memory  # noqa: E402
 from noise import Noise  # noqa: E402
+from objects import measure_objects, objects_text  # noqa: E402
 from operations import measure_operations, operations_text  # noqa: E402
 from phases import (  # noqa: E402
     LAYOUTS,
@@ -58,14 +64,17 @@ from phases import (  # noqa: E402
     fastest_report,
     layout_report,
 )
+from storm import measure_storm, storm_text  # noqa: E402
 from support import job  # noqa: E402
 from table import Table, many  # noqa: E402
 from walltime import add_times, measure_time  # noqa: E402
 
-SCHEMA = 2
+SCHEMA = 3
 PROGRAM = "from mpi4py import MPI; import numpy.fft; import scipy.interpolate"
 LAUNCHERS = ("python-mpi.py", "python-mpi")
-PARTS = ("pass", "wall", "report", "memory", "operations")
+PARTS = (
+    "pass", "wall", "report", "memory", "operations", "dlstorm", "objects",
+)  # fmt: skip
 
 
 # ---- text -----------------------------------------------------------------
@@ -124,6 +133,10 @@ def result_text(result):
         blocks.append(text)
     if result["strace"] is not None:
         blocks.append(operations_text(result["strace"]))
+    if result["dlstorm"] is not None:
+        blocks.append(storm_text(result["dlstorm"]))
+    if result["objects"] is not None:
+        blocks.append(objects_text(result["objects"]))
     return "\n\n".join(blocks)
 
 
@@ -179,10 +192,20 @@ def parse_options():
     add("--program", default=PROGRAM, help="source text that ranks run")
     add("--json", metavar="FILE", help="write all that was measured")
     add("--strace-ranks", type=int, default=4, help="ranks for strace (4)")
+    add("--storm-ranks", type=int, default=16, help="for dlstorm (16)")
     add("--timeout", type=float, default=120, help="seconds per job (120)")
     options = parser.parse_args()
-    if min(options.repeat, options.turns, options.strace_ranks) < 1:
-        parser.error("--repeat, --turns and --strace-ranks take 1 or more")
+    counts = (
+        options.repeat,
+        options.turns,
+        options.strace_ranks,
+        options.storm_ranks,
+    )
+    if min(counts) < 1:
+        parser.error(
+            "--repeat, --turns, --strace-ranks and --storm-ranks take 1 or "
+            "more"
+        )
     options.bin = pathlib.Path(options.bin).absolute()
     return options
 
@@ -259,6 +282,8 @@ class Measurement:
             "pass": None,
             "counts": {},
             "strace": None,
+            "dlstorm": None,
+            "objects": None,
             "failures": self.failures,
         }
         self.attempt("pass", result, "pass", measure_pass, options.turns)
@@ -268,6 +293,11 @@ class Measurement:
             "operations", result, "strace", measure_operations,
             options.strace_ranks,
         )  # fmt: skip
+        self.attempt(
+            "dlstorm", result, "dlstorm", measure_storm, options.storm_ranks,
+            options.repeat,
+        )  # fmt: skip
+        self.attempt("objects", result, "objects", measure_objects)
         result["machine"] = {
             "processors": os.cpu_count(),
             "load": [load, os.getloadavg()[0]],

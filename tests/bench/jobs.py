@@ -41,6 +41,7 @@ class Setting:
     program: source text; timeout: seconds that a job may take
     scratch: our own directory, removed at the end
     store: directory for node stores, on a memory filesystem, likewise
+    share: further directories that count as shared
     """
 
     mpiexec: list
@@ -50,6 +51,7 @@ class Setting:
     timeout: float
     scratch: pathlib.Path
     store: pathlib.Path
+    share: tuple = ()
 
     def variants(self):
         """Return stock and the launchers, in the order of a turn."""
@@ -73,7 +75,8 @@ class Setting:
         here = os.path.dirname(sys.executable)
         path = variables.get("PATH", os.defpath)
         variables["PATH"] = f"{here}{os.pathsep}{path}"
-        variables.setdefault("PYTHON_MPI_SHARE", str(ROOT))
+        shared = variables.get("PYTHON_MPI_SHARE", str(ROOT))
+        variables["PYTHON_MPI_SHARE"] = ":".join([shared, *self.share])
         variables["PYTHON_MPI_TMPDIR"] = str(self.store)
         variables["XDG_CACHE_HOME"] = str(self.scratch / "cache")
         if variant == "python-mpi":
@@ -106,10 +109,11 @@ def limited_wait(process, timeout):
     return process.returncode, usage, not late.is_set()
 
 
-def run_command(setting, command, environment, shown):
+def run_command(setting, command, environment, shown, printed=None):
     """Run a command to its end; return (wall seconds, processor seconds).
 
     shown: the command as a failure shows it
+    printed: descriptor that it prints to, None for a file of our own
     Raises JobFailed.
     """
     marker = uuid.uuid4().hex
@@ -119,7 +123,7 @@ def run_command(setting, command, environment, shown):
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=stream,
+            stdout=stream if printed is None else printed,
             stderr=stream,
             env=environment | {job.MARKER: marker},
             cwd=ROOT,
@@ -141,11 +145,21 @@ def run_command(setting, command, environment, shown):
     return seconds, usage.ru_utime + usage.ru_stime
 
 
-def run(setting, ranks, variant, options=(), added=None, wrapper=(), probe=""):
+def run(
+    setting,
+    ranks,
+    variant,
+    options=(),
+    added=None,
+    wrapper=(),
+    probe="",
+    output=None,
+):
     """Run the program; return (wall seconds, processor seconds).
 
     options: words before -c; wrapper: words before the interpreter
     added: further environment; probe: source text after the program
+    output: descriptor that it prints to
     Raises JobFailed.
     """
     words = [*setting.mpiexec, "-n", str(ranks), *wrapper]
@@ -155,6 +169,7 @@ def run(setting, ranks, variant, options=(), added=None, wrapper=(), probe=""):
         [*words, f"{setting.program}\n{probe}"],
         setting.environment(variant, added or {}),
         [*words, setting.program],
+        output,
     )
 
 

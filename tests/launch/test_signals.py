@@ -11,7 +11,6 @@ import signal
 import time
 
 import pytest
-from support import signals
 
 RANKS = 3
 layouts = pytest.mark.parametrize("nodes", ["one", "each"])
@@ -27,24 +26,6 @@ def inner():
 
 inner()
 """
-
-
-@pytest.fixture
-def start(launcher, mpiexec, repo_root, python, tmp_path, job_environment):
-    """Start a job: start(ranks, args, ...); see signals.Starter.start()."""
-    starter = signals.Starter(
-        mpiexec, repo_root, python, tmp_path, job_environment
-    )
-    started = []
-
-    def run(ranks, args, **options):
-        options.setdefault("launcher", launcher)
-        started.append(starter.start(ranks, args, **options))
-        return started[-1]
-
-    yield run
-    for one in started:
-        one.clear()
 
 
 @pytest.fixture

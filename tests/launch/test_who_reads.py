@@ -3,14 +3,12 @@
 Each rank runs below strace; what is counted are its calls on files below
 the interpreter's prefix, the virtual environment, bin/ of the checkout and
 the program's directory.  Left out is what libraries of the system cause
-there: see of_the_system().  getcwd() is no file operation.
+there: see tree.of_the_system().  getcwd() is no file operation.
 
 With bin/python-mpi the other ranks make no operation there at all, but for
-the start of the launcher itself: see of_the_start().
+the start of the launcher itself: see tree.of_the_start().
 """
 
-import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -18,10 +16,9 @@ import sys
 
 import pytest
 from support import trace
+from support.tree import PASS, RANKS, beyond_start
 
-RANKS = 4
 LAYOUTS = ("one", "two", "each")
-PASS = "pass"
 NUMERIC = "import numpy.fft; import scipy.interpolate"
 ALLOWANCE = 20
 
@@ -33,128 +30,10 @@ report([package.VALUE, package.deep.leaf.VALUE])
 """
 
 
-def own_parts(prefix):
-    """Return the directories of a prefix that are Python's alone.
-
-    Below /usr are the system's and MPI's libraries as well.
-    """
-    if str(prefix) not in ("/usr", "/usr/local"):
-        return [prefix]
-    libraries = [prefix / name for name in ("lib", "lib64")]
-    return [path for lib in libraries for path in lib.glob("python3*")]
-
-
-@pytest.fixture(scope="module")
-def tree(python, repo_root):
-    """The prefixes that count as shared tree, without the program's."""
-    prefixes = [
-        pathlib.Path(sys.base_prefix),
-        pathlib.Path(sys.base_exec_prefix),
-        pathlib.Path(sys.prefix),
-        python.parent.parent,
-    ]
-    parts = [part for prefix in prefixes for part in own_parts(prefix)]
-    return list(dict.fromkeys([*parts, repo_root / "bin"]))
-
-
-def of_the_system(done):
-    """Tell whether an operation is due to libraries of the system.
-
-    These are MPI's search for a configuration file in the working
-    directory, and the search for libraries of the system in the directory
-    lib/ of a prefix, where an interpreter with an RPATH makes the dynamic
-    linker look first.
-    """
-    if done.path.endswith("/ucx.conf"):
-        return True
-    prefixes = {sys.base_prefix, sys.base_exec_prefix, sys.prefix}
-    places = "|".join(re.escape(prefix) for prefix in prefixes)
-    search = (
-        rf"({places})/lib(/glibc-hwcaps|/tls|/haswell|/avx512_1|/x86[-_]64\S*)*"
-        r"(/lib[^/]*\.so[^/]*)?"
-    )
-    failed = done.line.endswith("= -1 ENOENT (No such file or directory)")
-    return failed and re.fullmatch(search, done.path) is not None
-
-
 @pytest.fixture(scope="module")
 def path_of_stock(python):
     """The directories of sys.path that stock Python has."""
     return {entry for entry in sys.path if entry} | {sys.prefix}
-
-
-@pytest.fixture
-def observe(launch, tree):
-    """Run 'args' below strace: observe(args, nodes) -> (result, by rank).
-
-    by rank: its operations on the tree and in the working directory
-    """
-
-    def run(args, nodes="one", ranks=RANKS, **options):
-        result = launch(ranks, args, nodes=nodes, strace=True, **options)
-        assert result.status == 0, str(result)
-        here = launch.runner.scratch
-        cwd = options.get("cwd") or here
-        found = {}
-        for rank in range(ranks):
-            done = trace.operations_of_rank(result.traces, rank, cwd)
-            assert done, f"no trace of rank {rank}{result}"
-            found[rank] = trace.below(done, [*tree, here])
-        return result, found
-
-    return run
-
-
-@pytest.fixture
-def count(observe):
-    """As observe(), without what is due to libraries of the system."""
-
-    def run(*args, **options):
-        result, found = observe(*args, **options)
-        return result, {
-            rank: [one for one in done if not of_the_system(one)]
-            for rank, done in found.items()
-        }
-
-    return run
-
-
-@pytest.fixture
-def plain_start(count):
-    """What stock 'python3 -S -c pass' does, on one rank."""
-    _, found = count(["-S", "-c", PASS], ranks=1, launcher="stock")
-    assert found[0], "stock Python touches nothing?"
-    return found[0]
-
-
-def of_the_start(path):
-    """Return what the start of the native launcher itself may do.
-
-    The kernel executes it, and the dynamic linker opens every library that
-    it is linked to, once, by a name that needs no search.  Nothing else.
-    """
-    listed = subprocess.run(
-        [path],
-        env={"LD_TRACE_LOADED_OBJECTS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    allowed = [("execve", str(path))]
-    for library in re.findall(r"(?m)(/\S+) \(0x[0-9a-f]+\)$", listed):
-        allowed.append(("openat", library))
-        real = os.path.realpath(library)
-        calls = ("read", "pread64", "pread64", "newfstatat", "fstat")
-        allowed += [(call, real) for call in calls]
-    return [trace.Operation(call, name, "") for call, name in allowed]
-
-
-@pytest.fixture
-def allowed(launcher, repo_root, request):
-    """The operations that the start of any rank may make on the tree."""
-    if launcher == "python-mpi":
-        return of_the_start(repo_root / "bin" / launcher)
-    return request.getfixturevalue("plain_start")
 
 
 def forbidden(operations, allowed, repo_root, path_entries):
@@ -323,13 +202,8 @@ def check_nothing(observe, allowed):
 
     def run(args, nodes="one", **options):
         result, found = observe(args, nodes, **options)
-        reports = [result.traces / "reports"]
         for rank in range(1, RANKS):
-            more = trace.beyond(found[rank], allowed)
-            more = trace.beyond(more, trace.below(more, reports))
-            more = [
-                done for done in more if not done.path.endswith("/ucx.conf")
-            ]
+            more = beyond_start(found[rank], allowed, result)
             assert not more, (
                 f"rank {rank}: {len(more)} operations:\n"
                 f"{trace.listing(more)}{result}"

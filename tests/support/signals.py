@@ -20,13 +20,18 @@ class Started:
     """A job that runs.
 
     process: the subprocess.Popen of MPI's launcher, or of the only rank
+    own_store: nothing may be left where its node stores were, and that
+        directory is removed
     """
 
-    def __init__(self, starter, process, directory, store, command, added):
+    def __init__(
+        self, starter, process, directory, store, own_store, command, added
+    ):
         self.process = process
         self._starter = starter
         self._directory = directory
         self._store = store
+        self._own_store = own_store
         self._command = command
         self._added = added
         self._begin = time.monotonic()
@@ -97,7 +102,9 @@ class Started:
             traces=None,
             store=self._store,
         )
-        left = job.wait_until_empty(lambda: job.files_below(self._store))
+        left = self._own_store and job.wait_until_empty(
+            lambda: job.files_below(self._store)
+        )
         if problem is None and left:
             problem = f"left in {self._store}: {left}"
         if problem is not None:
@@ -111,7 +118,21 @@ class Started:
         """End what still runs, and remove the directory of the stores."""
         job.end_processes(self.process.pid, self._added[job.MARKER])
         self.process.wait()
-        shutil.rmtree(self._store, ignore_errors=True)
+        if self._own_store:
+            shutil.rmtree(self._store, ignore_errors=True)
+
+    def kill(self, directories):
+        """End all its processes by SIGKILL, and before them the guards.
+
+        directories: what the guards would remove
+        Returns how many guards there were.
+        """
+        guards = guards_of(directories)
+        for pid in guards:
+            os.kill(pid, signal.SIGKILL)
+        job.end_processes(self.process.pid, self._added[job.MARKER])
+        self.process.wait()
+        return len(guards)
 
 
 class Starter(job.Runner):
@@ -128,6 +149,7 @@ class Starter(job.Runner):
         stdout=None,
         under=(),
         around=(),
+        store=None,
     ):
         """Start a job and return it as Started.
 
@@ -135,9 +157,12 @@ class Starter(job.Runner):
         env: variables to add; None as a value takes a variable away
         stdout: descriptor to print to, instead of the job's file
         under, around: words to put before mpiexec, and before each rank's
+        store: where node stores have to lie, with what is there; None: a
+            directory made for this job
         """
         directory = self._directory()
-        store = job.make_store()
+        own_store = store is None
+        store = job.make_store() if own_store else store
         added = self.environment(
             directory, store, uuid.uuid4().hex, launcher, max(ranks, 1), nodes
         )
@@ -161,11 +186,27 @@ class Starter(job.Runner):
                 start_new_session=True,
                 preexec_fn=_default_signals,
             )
-        return Started(self, process, directory, store, command, added)
+        return Started(
+            self, process, directory, store, own_store, command, added
+        )
 
     def wait(self, process, timeout, marker):
         """Wait for the end of a job; return what was wrong, or None."""
         return self._wait(process, timeout, marker)
+
+
+def guards_of(directories):
+    """Return the processes that wait to remove any of the directories."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = os.fsdecode(file.read()).split("\0")
+        except OSError:
+            continue
+        if "mpiimport-guard" in words and set(words) & set(directories):
+            found.append(int(name))
+    return found
 
 
 def _default_signals():
