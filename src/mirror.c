@@ -16,6 +16,7 @@
 #include "jobdir.h"
 
 #define TREE "tree"
+#define STORE_SHARE ((uint64_t)64 << 20) /* bytes left to the store */
 #define PLACES 8
 
 struct mi_mirror {
@@ -29,6 +30,7 @@ struct mi_mirror {
     atomic_uint_fast64_t bytes;
     atomic_uint_fast64_t replaced;
     struct mi_budget *budget;
+    atomic_uint_fast64_t held; /* bytes taken of it */
 };
 
 static int add_place(struct mi_mirror *mirror, const char *place,
@@ -88,9 +90,53 @@ void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget)
     mirror->budget = budget;
 }
 
+/* Bytes of the budget that objects may take in all: they leave something to
+ * the store, or nobody could import what comes after a large object.
+ */
+static uint64_t share(const struct mi_mirror *mirror)
+{
+    uint64_t limit;
+
+    if (!mirror->budget)
+        return UINT64_MAX;
+    limit = mirror->budget->limit;
+    return limit - (limit / 2 < STORE_SHARE ? limit / 2 : STORE_SHARE);
+}
+
 uint64_t mi_mirror_room(const struct mi_mirror *mirror)
 {
-    return mi_budget_room(mirror->budget);
+    uint64_t most = share(mirror), held = atomic_load(&mirror->held);
+    uint64_t room = mi_budget_room(mirror->budget);
+
+    if (held >= most)
+        return 0;
+    return most - held < room ? most - held : room;
+}
+
+static int take_room(struct mi_mirror *mirror, uint64_t size,
+                     struct mi_error *err)
+{
+    uint64_t held = atomic_fetch_add(&mirror->held, size),
+             most = share(mirror);
+    int rc;
+
+    if (held <= most && size <= most - held)
+        rc = mi_budget_take(mirror->budget, size, err);
+    else
+        rc = mi_fail(err, MI_ERRNO, ENOSPC,
+                     "--max-store %" PRIu64
+                     " would be exceeded: objects may take %" PRIu64
+                     " of it and have %" PRIu64 ", %" PRIu64 " are needed",
+                     mirror->budget->limit, most, held, size);
+    if (rc != 0)
+        atomic_fetch_sub(&mirror->held, size);
+    return rc;
+}
+
+static void give_room(struct mi_mirror *mirror, uint64_t size)
+{
+    atomic_fetch_sub(&mirror->held, size);
+    mi_budget_return(mirror->budget, size);
 }
 
 void mi_mirror_remove(struct mi_mirror *mirror)
@@ -232,11 +278,11 @@ int mi_mirror_begin(struct mi_mirror *mirror, uint64_t id, uint64_t size,
     pthread_mutex_lock(&mirror->lock);
     rc = start(mirror, err);
     pthread_mutex_unlock(&mirror->lock);
-    if (rc != 0 || mi_budget_take(mirror->budget, size, err) != 0)
+    if (rc != 0 || take_room(mirror, size, err) != 0)
         return -1;
     if (begin(mirror, id, size, mode, part, err) == 0)
         return 0;
-    mi_budget_return(mirror->budget, size);
+    give_room(mirror, size);
     return -1;
 }
 
@@ -367,7 +413,7 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
     if (rc == 1)
         atomic_fetch_add(&mirror->bytes, part->size);
     else
-        mi_budget_return(mirror->budget, part->size);
+        give_room(mirror, part->size);
     close_part(mirror, part);
     return rc < 0 ? -1 : 0;
 }
@@ -406,6 +452,6 @@ int mi_mirror_symlinks(struct mi_mirror *mirror,
 
 void mi_mirror_abandon(struct mi_mirror *mirror, struct mi_part *part)
 {
-    mi_budget_return(mirror->budget, part->size);
+    give_room(mirror, part->size);
     close_part(mirror, part);
 }
