@@ -57,6 +57,8 @@ def operation(line, cwd):
         return None
     name, rest = call.groups()
     base = cwd
+    if name.startswith("symlink"):  # the first string is what it holds
+        rest = STRING.sub("", rest, count=1).lstrip(", ")
     descriptor = DESCRIPTOR.match(rest)
     if descriptor is not None:
         base = _unescaped(descriptor.group(1)).removesuffix(" (deleted)")
