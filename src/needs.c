@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "list.h"
 #include "prefixes.h"
 
 #define VARIANTS "glibc-hwcaps"
@@ -171,6 +172,8 @@ static int write_name(const struct mi_needs_config *config, const char *list,
     size_t length;
     int rc = 0, named;
 
+    if (config->search->loaded && mi_list_has(config->search->loaded, name))
+        list = NULL; /* the linker takes that */
     while (rc == 0 && (entry = mi_elf_path_next(&list, &length)) != NULL)
         rc = look_in(config, entry, length, &look, err);
     if (rc < 0)

@@ -2,13 +2,13 @@
 
 #include <dlfcn.h>
 #include <limits.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ldcache.h"
+#include "loaded.h"
 #include "search.h"
 #include "stub.h"
 
@@ -28,7 +28,7 @@ struct mi_preload {
 
 /* ---- names -------------------------------------------------------------- */
 
-static int is_seen(const struct mi_preload *preload, const char *name)
+static int is_noted(const struct mi_preload *preload, const char *name)
 {
     for (const struct seen *s = preload->list; s; s = s->next)
         if (strcmp(s->name, name) == 0)
@@ -40,7 +40,7 @@ static void add_seen(struct mi_preload *preload, const char *name)
 {
     struct seen *seen;
 
-    if (is_seen(preload, name))
+    if (is_noted(preload, name))
         return;
     seen = malloc(sizeof(*seen) + strlen(name) + 1);
     if (!seen)
@@ -50,21 +50,16 @@ static void add_seen(struct mi_preload *preload, const char *name)
     preload->list = seen;
 }
 
-/* What is loaded from the system before the program is known by its file's
- * name.
+/* Does the linker take something that is loaded when it is asked for 'name'?
  */
-static int add_loaded(struct dl_phdr_info *info, size_t size, void *preload)
+static int is_seen(struct mi_preload *preload, const char *name)
 {
-    const char *slash = strrchr(info->dlpi_name, '/');
-    char directory[PATH_MAX];
-
-    (void)size;
-    if (!slash || strlen(info->dlpi_name) >= sizeof(directory))
+    if (is_noted(preload, name))
+        return 1;
+    if (!mi_loaded_has(name))
         return 0;
-    mi_search_directory(info->dlpi_name, directory);
-    if (mi_search_default(directory))
-        add_seen(preload, slash + 1);
-    return 0;
+    add_seen(preload, name);
+    return 1;
 }
 
 struct mi_preload *mi_preload_create(const struct mi_preload_config *config)
@@ -75,7 +70,6 @@ struct mi_preload *mi_preload_create(const struct mi_preload_config *config)
         return NULL;
     preload->config = *config;
     pthread_mutex_init(&preload->lock, NULL);
-    dl_iterate_phdr(add_loaded, preload);
     return preload;
 }
 
@@ -150,8 +144,8 @@ static const struct mi_record *record_of(const struct mi_preload *preload,
 /* All that the object needs.  1 if the linker has to be helped, 0 if not, -1
  * if that cannot be done: something is known to the linker only.
  */
-static int collect(const struct mi_preload *preload,
-                   const struct mi_record *record, struct needs *needs)
+static int collect(struct mi_preload *preload, const struct mi_record *record,
+                   struct needs *needs)
 {
     int help = 0;
 
@@ -159,17 +153,18 @@ static int collect(const struct mi_preload *preload,
         return -1;
     for (size_t i = 0; i < needs->count; i++) {
         const char *need = needs->list[i];
-        int seen = is_seen(preload, name_of(need));
+        int helped = MI_NEED_HELP(need) && !is_seen(preload, name_of(need));
 
-        help |= MI_NEED_HELP(need) && !seen;
-        if (MI_NEED_KIND(need) == MI_NEED_UNKNOWN && !seen)
+        help |= helped;
+        if (MI_NEED_KIND(need) == MI_NEED_UNKNOWN && helped)
             return -1;
         if (!on_tree(need))
             continue;
         record = record_of(preload, need);
         if (!record || needs_add_all(needs, record) != 0)
             return -1;
-        help |= record->kind != MI_KIND_MIRROR && !seen;
+        help |=
+            record->kind != MI_KIND_MIRROR && !is_seen(preload, name_of(need));
     }
     return help;
 }
@@ -178,7 +173,7 @@ static int collect(const struct mi_preload *preload,
 
 /* A stub in the making. */
 struct build {
-    const struct mi_preload *preload;
+    struct mi_preload *preload;
     struct mi_stub stub;
     char **dirs; /* that it searches: copies, up to a NULL */
     size_t count;
@@ -260,6 +255,9 @@ static int need_on_tree(struct build *build, const char *text)
     int searched;
     long own;
 
+    /* Loaded from somewhere, it must not be loaded once more from here. */
+    if (is_seen(build->preload, name_of(text)))
+        return need(build, name_of(text));
     if (!find_place(build, text, place, &searched))
         return -1;
     if (!searched)
@@ -273,7 +271,7 @@ static int need_on_tree(struct build *build, const char *text)
 
 static int need_system(struct build *build, const char *name)
 {
-    const struct mi_preload *preload = build->preload;
+    struct mi_preload *preload = build->preload;
     const char *path = NULL;
 
     /* LD_LIBRARY_PATH comes before the system's directories. */
@@ -293,7 +291,8 @@ static int search_all(struct build *build, const struct needs *needs)
     int searched;
 
     for (size_t i = 0; i < needs->count; i++) {
-        if (!on_tree(needs->list[i]))
+        if (!on_tree(needs->list[i]) ||
+            is_seen(build->preload, name_of(needs->list[i])))
             continue;
         if (!find_place(build, needs->list[i], place, &searched))
             return -1;
@@ -321,30 +320,24 @@ static int need_all(struct build *build, const struct needs *needs)
     return rc;
 }
 
-static void *open_stub(const struct mi_preload *preload,
-                       const struct mi_record *record, int self, int flags,
-                       const struct needs *needs, struct mi_error *err)
+static int build_stub(struct build *build, const struct mi_record *record,
+                      int self, const struct needs *needs)
 {
-    struct build build = {.preload = preload};
+    const struct mi_preload_config *config = &build->preload->config;
     char place[PATH_MAX];
-    void *handle = NULL;
-    int rc = 0;
 
-    if (self)
-        rc = preload->config.place(preload->config.arg, record, place)
-                 ? need(&build, place)
-                 : -1;
-    if (rc == 0)
-        rc = search_all(&build, needs);
-    if (rc == 0)
-        rc = need_all(&build, needs);
-    if (rc == 0 && mi_stub_open(&build.stub, flags, &handle, err) != 0)
-        handle = NULL; /* the linker will say so again, in context */
-    mi_stub_clear(&build.stub);
-    for (size_t i = 0; i < build.count; i++)
-        free(build.dirs[i]);
-    free(build.dirs);
-    return handle;
+    if (self && (!config->place(config->arg, record, place) ||
+                 need(build, place) != 0))
+        return -1;
+    return search_all(build, needs) == 0 ? need_all(build, needs) : -1;
+}
+
+static void build_clear(struct build *build)
+{
+    mi_stub_clear(&build->stub);
+    for (size_t i = 0; i < build->count; i++)
+        free(build->dirs[i]);
+    free(build->dirs);
 }
 
 static void open_cache(struct mi_preload *preload)
@@ -359,29 +352,37 @@ static void open_cache(struct mi_preload *preload)
         preload->cache = NULL; /* then the linker looks */
 }
 
+/* All of it got its name. */
+static void note_all(struct mi_preload *preload, const struct needs *needs)
+{
+    pthread_mutex_lock(&preload->lock);
+    for (size_t i = 0; i < needs->count; i++)
+        add_seen(preload, name_of(needs->list[i]));
+    pthread_mutex_unlock(&preload->lock);
+}
+
 void *mi_preload_open(struct mi_preload *preload,
                       const struct mi_record *record, int self, int flags,
                       struct mi_error *err)
 {
+    struct build build = {.preload = preload};
     struct needs needs = {0};
     void *handle = NULL;
-    int help;
+    int ready;
 
     mi_error_clear(err);
     pthread_mutex_lock(&preload->lock);
-    help = collect(preload, record, &needs);
-    if (help > 0)
+    ready = collect(preload, record, &needs) > 0;
+    if (ready)
         open_cache(preload);
+    ready = ready && build_stub(&build, record, self, &needs) == 0;
     pthread_mutex_unlock(&preload->lock);
-    /* Constructors may come back here. */
-    if (help > 0)
-        handle = open_stub(preload, record, self, flags, &needs, err);
-    if (handle) {
-        pthread_mutex_lock(&preload->lock);
-        for (size_t i = 0; i < needs.count; i++)
-            add_seen(preload, name_of(needs.list[i]));
-        pthread_mutex_unlock(&preload->lock);
-    }
+    /* Without the lock: constructors may come back here. */
+    if (ready && mi_stub_open(&build.stub, flags, &handle, err) != 0)
+        handle = NULL; /* the linker will say so again, in context */
+    if (handle)
+        note_all(preload, &needs);
+    build_clear(&build);
     free(needs.list);
     /* What is bound later finds its symbols only while the stub is there. */
     return flags & RTLD_NOW ? handle : NULL;

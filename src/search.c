@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "elf.h"
+#include "list.h"
+#include "loaded.h"
 #include "stub.h"
 
 /* ---- lists -------------------------------------------------------------- */
@@ -270,7 +272,8 @@ int mi_search_init(struct mi_search *search, const char *caller,
     ask_tokens(search);
     search->library_path = library_path(get("LD_LIBRARY_PATH"));
     search->program = program_path(search, caller);
-    if (search->program && search->library_path)
+    search->loaded = mi_loaded_list();
+    if (search->program && search->library_path && search->loaded)
         return 0;
     mi_search_clear(search);
     return mi_fail_errno(err, "search path");
@@ -280,6 +283,7 @@ void mi_search_clear(struct mi_search *search)
 {
     free(search->program);
     free(search->library_path);
+    mi_list_clear(&search->loaded);
     free(search->lib);
     free(search->platform);
     *search = (struct mi_search){0};

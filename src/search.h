@@ -21,13 +21,15 @@ struct mi_search {
     char *program;      /* the RPATHs of what calls dlopen(), and of the
                          * program: for objects without a RUNPATH */
     char *library_path; /* LD_LIBRARY_PATH */
+    char **loaded;      /* the SONAMEs of what is loaded: mi_loaded_list() */
     char *lib;          /* what $LIB stands for; NULL: not known */
     char *platform;     /* what $PLATFORM stands for; NULL: not known */
 };
 
 /* Look at this process: at the RPATHs of its program and of the object that
  * has the function 'caller' (NULL or not there: none), and at LD_LIBRARY_PATH,
- * asked through 'get' (getenv(3)).  Reads those two files.  The caller clears.
+ * asked through 'get' (getenv(3)).  What is loaded by then is what every rank
+ * has.  Reads those two files.  The caller clears.
  */
 int mi_search_init(struct mi_search *search, const char *caller,
                    char *(*get)(const char *name), struct mi_error *err);
