@@ -106,8 +106,8 @@ $(B)/flags: FORCE
 # ---- extension ------------------------------------------------------------
 
 EXTENSION := bin/mpiimport$(EXT_SUFFIX)
-EMBEDDED := src/report.py src/launch.py src/loaders.py src/startup.py \
-	src/views.py site/mpisite.py
+EMBEDDED := src/data.py src/report.py src/launch.py src/loaders.py \
+	src/startup.py src/views.py site/mpisite.py
 CYTHON_SOURCES := $(wildcard src/*.pyx src/*.pxd src/*.pxi)
 
 build/embedded.h: tools/embed.py $(EMBEDDED) $(VENV)/config.mk

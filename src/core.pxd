@@ -25,6 +25,8 @@ cdef extern from "format.h" nogil:
         MI_CODE
         MI_MIRROR
         MI_REAL
+        MI_LSTAT
+        MI_COPY
     enum mi_kind:
         MI_KIND_LIST
         MI_KIND_STAT
@@ -33,8 +35,8 @@ cdef extern from "format.h" nogil:
         MI_KIND_MIRROR
     int MI_CODE_PENDING
     int MI_CODE_SOURCE
-    int MI_MIRROR_DAMAGED
     int MI_MIRROR_REFUSED
+    int MI_MIRROR_DAMAGED
     int MI_READ_REFUSED
     int MI_FLAG_LOCAL
     struct mi_record:
@@ -44,13 +46,27 @@ cdef extern from "format.h" nogil:
         uint64_t size
         int64_t mtime
         uint64_t file_size
+        uint64_t device
+        uint64_t inode
         uint32_t mode
+    struct mi_status:
+        int64_t atime
+        int64_t ctime
+        uint64_t nlink
+        uint64_t uid
+        uint64_t gid
+        uint64_t rdev
+        uint64_t blksize
+        uint64_t blocks
+    const mi_status *mi_record_status(const mi_record *record,
+                                      const char **target)
     const char *mi_record_key(const mi_record *record)
     const void *mi_record_payload(const mi_record *record)
     void mi_entries_match(const mi_record *list, const char *name,
                           size_t size, const char *const *suffixes, int count,
                           int *directory, int *suffix)
-    const char *mi_entries_name(const mi_record *list, uint32_t i, char *type)
+    const char *mi_entries_next(const mi_record *list, const char *previous,
+                                char *type, int *link)
 
 
 cdef extern from "store.h" nogil:
@@ -121,6 +137,7 @@ cdef extern from "job.h" nogil:
     int mi_job_rank(const mi_job *job)
     int mi_job_size(const mi_job *job)
     int mi_job_source(const mi_job *job)
+    int mi_job_open(const mi_job *job)
     int mi_job_direct(const mi_job *job)
     int mi_job_stored(const mi_job *job)
     int mi_job_ask(mi_job *job, mi_query query, const char *key,
@@ -183,6 +200,7 @@ cdef extern from "options.h" nogil:
         int timing
         char *timing_file
         int strategy
+        int data
         char **share
         char **local
         int version_level

@@ -1,5 +1,6 @@
 #include "files.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,10 +40,14 @@ static void start(struct mi_answer *answer, enum mi_query query,
     answer->entry.key_size = strlen(path);
 }
 
-static void take_status(struct mi_entry *entry, const struct stat *status)
+static int64_t nanoseconds(const struct timespec *time)
 {
-    entry->mtime =
-        (int64_t)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+void mi_entry_status(struct mi_entry *entry, const struct stat *status)
+{
+    entry->mtime = nanoseconds(&status->st_mtim);
     entry->file_size = (uint64_t)status->st_size;
     entry->device = (uint64_t)status->st_dev;
     entry->inode = (uint64_t)status->st_ino;
@@ -106,8 +111,8 @@ static char type_of_mode(mode_t mode)
     return S_ISREG(mode) ? 'f' : S_ISDIR(mode) ? 'd' : 'o';
 }
 
-/* Type of an entry: what readdir() says, or one look at it where that does
- * not tell (symbolic links, filesystems without types).
+/* Type of an entry (struct mi_entries): what readdir() says, or a look at it
+ * where that does not tell (symbolic links, filesystems without types).
  */
 static char type_of(struct mi_traffic *traffic, int dir,
                     const struct dirent *entry)
@@ -120,10 +125,17 @@ static char type_of(struct mi_traffic *traffic, int dir,
         return 'd';
     if (entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN)
         return 'o';
+    if (entry->d_type == DT_UNKNOWN) {
+        count(traffic, 0);
+        if (fstatat(dir, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+            return 'o';
+        if (!S_ISLNK(status.st_mode))
+            return type_of_mode(status.st_mode);
+    }
     count(traffic, 0);
     if (fstatat(dir, entry->d_name, &status, 0) != 0)
-        return 'o';
-    return type_of_mode(status.st_mode);
+        return 'O';
+    return (char)toupper(type_of_mode(status.st_mode));
 }
 
 static int compare(const void *a, const void *b, void *text)
@@ -199,7 +211,7 @@ static int list_stream(struct mi_traffic *traffic, DIR *stream,
     if (in_memory(dirfd(stream)))
         answer->entry.flags |= MI_FLAG_LOCAL;
     if (fstat(dirfd(stream), &status) == 0)
-        take_status(&answer->entry, &status);
+        mi_entry_status(&answer->entry, &status);
     answer->entry.code = code;
     if (code == ENOMEM || (code == 0 && pack(&names, answer) != 0))
         rc = mi_fail(err, MI_ERRNO, ENOMEM, "no memory for the listing of %s",
@@ -235,21 +247,68 @@ int mi_files_list(struct mi_traffic *traffic, const char *path,
 
 /* ---- files -------------------------------------------------------------- */
 
+/* A STAT with all of 'status', and 'target' unless that is NULL. */
+static int give_status(struct mi_answer *answer, const struct stat *status,
+                       const char *target, struct mi_error *err)
+{
+    size_t more = target ? strlen(target) + 1 : 0;
+    struct mi_status *data = malloc(sizeof(*data) + more);
+
+    if (!data)
+        return mi_fail(err, MI_ERRNO, ENOMEM, "no memory for the status of %s",
+                       answer->entry.key);
+    *data = (struct mi_status){.atime = nanoseconds(&status->st_atim),
+                               .ctime = nanoseconds(&status->st_ctim),
+                               .nlink = (uint64_t)status->st_nlink,
+                               .uid = (uint64_t)status->st_uid,
+                               .gid = (uint64_t)status->st_gid,
+                               .rdev = (uint64_t)status->st_rdev,
+                               .blksize = (uint64_t)status->st_blksize,
+                               .blocks = (uint64_t)status->st_blocks};
+    if (more)
+        memcpy(data + 1, target, more);
+    mi_entry_status(&answer->entry, status);
+    give(answer, MI_KIND_STAT, data, sizeof(*data) + more);
+    return 0;
+}
+
 int mi_files_stat(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
     struct stat status;
 
-    (void)err;
     start(answer, MI_STAT, path);
     count(traffic, 0);
     if (stat(path, &status) != 0) {
         answer->entry.code = errno;
         return 0;
     }
-    take_status(&answer->entry, &status);
-    answer->entry.kind = MI_KIND_STAT;
-    return 0;
+    return give_status(answer, &status, NULL, err);
+}
+
+int mi_files_lstat(struct mi_traffic *traffic, const char *path,
+                   struct mi_answer *answer, struct mi_error *err)
+{
+    char target[PATH_MAX];
+    struct stat status;
+    ssize_t size = 0;
+
+    start(answer, MI_LSTAT, path);
+    count(traffic, 0);
+    if (lstat(path, &status) != 0) {
+        answer->entry.code = errno;
+        return 0;
+    }
+    if (!S_ISLNK(status.st_mode))
+        return give_status(answer, &status, NULL, err);
+    count(traffic, 0);
+    size = readlink(path, target, sizeof(target) - 1);
+    if (size < 0) {
+        answer->entry.code = errno;
+        return 0;
+    }
+    target[size] = '\0';
+    return give_status(answer, &status, target, err);
 }
 
 int mi_files_real(struct mi_traffic *traffic, const char *path,
@@ -349,7 +408,7 @@ int mi_files_read(struct mi_traffic *traffic, const char *path, uint64_t most,
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", path);
     answer->entry.code = code == EFBIG ? MI_READ_REFUSED : code;
     if (code == 0) {
-        take_status(&answer->entry, &status);
+        mi_entry_status(&answer->entry, &status);
         give(answer, MI_KIND_FILE, data, size);
     }
     return 0;
@@ -394,7 +453,7 @@ int mi_files_code(struct mi_traffic *traffic, const struct mi_bytecode *rule,
         answer->entry.code = errno;
         return 0;
     }
-    take_status(&answer->entry, &source);
+    mi_entry_status(&answer->entry, &source);
     answer->entry.code = MI_CODE_PENDING;
     if (cached[0])
         code = read_path(traffic, cached, FILE_MAX, &status, &data, &size);

@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "error.h"
 #include "store.h"
@@ -34,6 +35,9 @@ struct mi_answer {
     void *data;            /* the payload, allocated; NULL if there is none */
 };
 
+/* Have the members for a file's status say what 'status' does. */
+void mi_entry_status(struct mi_entry *entry, const struct stat *status);
+
 void mi_answer_clear(struct mi_answer *answer);
 
 /* 'path' is absolute and terminated; answer->entry.key points to it. */
@@ -41,6 +45,9 @@ int mi_files_list(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);
 int mi_files_stat(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);
+/* Of a symbolic link itself, with where it leads to. */
+int mi_files_lstat(struct mi_traffic *traffic, const char *path,
+                   struct mi_answer *answer, struct mi_error *err);
 /* The path without symbolic links: a STAT whose payload is that path. */
 int mi_files_real(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err);

@@ -1,5 +1,6 @@
 #include "format.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -45,6 +46,22 @@ const char *mi_record_key(const struct mi_record *record)
 const void *mi_record_payload(const struct mi_record *record)
 {
     return mi_record_key(record) + key_room(record->key_size);
+}
+
+const struct mi_status *mi_record_status(const struct mi_record *record,
+                                         const char **target)
+{
+    const struct mi_status *status = mi_record_payload(record);
+    const char *text = (const char *)(status + 1);
+
+    *target = NULL;
+    if (record->kind != MI_KIND_STAT || record->query == MI_REAL ||
+        record->size < sizeof(*status))
+        return NULL;
+    if (record->size > sizeof(*status) &&
+        text[record->size - sizeof(*status) - 1] == '\0')
+        *target = text;
+    return status;
 }
 
 /* The texts of an object's record, if there are any. */
@@ -274,7 +291,23 @@ const char *mi_entries_name(const struct mi_record *list, uint32_t i,
         entries->offset[i] + 2ull > list->size)
         return NULL;
     entry = (const char *)entries + entries->offset[i];
-    *type = entry[0];
+    *type = (char)tolower((unsigned char)entry[0]);
+    return entry + 1;
+}
+
+const char *mi_entries_next(const struct mi_record *list, const char *previous,
+                            char *type, int *link)
+{
+    const struct mi_entries *entries = mi_record_payload(list);
+    uint32_t count = entries_count(list);
+    const char *end = (const char *)entries + list->size;
+    const char *entry = previous ? previous + strlen(previous) + 1
+                                 : (const char *)(entries->offset + count);
+
+    if (count == 0 || entry + 2 > end)
+        return NULL;
+    *type = (char)tolower((unsigned char)entry[0]);
+    *link = *type != entry[0];
     return entry + 1;
 }
 

@@ -21,9 +21,12 @@
  *            MIRROR  texts, terminated each: its place ("" if that is the
  *                    path), its SONAME ("" if it has none), the place of the
  *                    same file under another path ("" if there is none); then
- *                    what it needs (mi_record_need()).  ABSENT with the code
- *                    MI_MIRROR_REFUSED: the same, or empty
- *            STAT    of MI_REAL: the real path, terminated; others none
+ *                    what it needs (mi_record_need()).  None of MI_COPY.
+ *                    ABSENT with the code MI_MIRROR_REFUSED: the same, or none
+ *            STAT    struct mi_status, and of a symbolic link (MI_LSTAT) where
+ *                    it leads to, terminated; of MI_REAL: the real path,
+ *                    terminated
+ *            others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
  *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
@@ -50,9 +53,11 @@ enum mi_query {
     MI_READ = 3, /* the bytes of a regular file */
     MI_CODE = 4, /* valid bytecode of a source file; extra: the .pyc's path */
     MI_MIRROR = 5, /* a shared object, with what it needs, in the mirror */
-    MI_REAL = 6    /* the path without symbolic links: realpath(3) */
+    MI_REAL = 6,   /* the path without symbolic links: realpath(3) */
+    MI_LSTAT = 7,  /* as MI_STAT, of a symbolic link itself */
+    MI_COPY = 8    /* a regular file as it is, in the mirror */
 };
-#define MI_QUERY_LAST MI_REAL
+#define MI_QUERY_LAST MI_COPY
 
 /* What the answer is. */
 enum mi_kind {
@@ -71,7 +76,8 @@ enum mi_kind {
 #define MI_CODE_SOURCE 4098 /* root has none to give: compile the source */
 /* Code of an ABSENT answer to MI_READ, beside the errno values. */
 #define MI_READ_REFUSED 4101 /* too large for the store: read it directly */
-/* Codes of an ABSENT answer to MI_MIRROR, beside the errno values. */
+/* Codes of an ABSENT answer to MI_MIRROR or MI_COPY, beside the errno values.
+ */
 #define MI_MIRROR_REFUSED 4099 /* load it directly */
 #define MI_MIRROR_DAMAGED 4100 /* do not load it; the payload says why */
 
@@ -102,12 +108,12 @@ struct mi_record {
     uint8_t kind;
     uint8_t query;
     uint16_t flags;
-    uint32_t key_size;  /* bytes of the path, without NUL; at most MI_PATH */
-    int32_t code;       /* ABSENT: why */
-    uint64_t size;      /* bytes of the payload */
-    uint64_t hash;      /* mi_hash() of query and path */
-    uint64_t object;    /* MIRROR: identity in the stream, from 1 */
-    int64_t mtime;      /* of the file, nanoseconds since the epoch */
+    uint32_t key_size; /* bytes of the path, without NUL; at most MI_PATH */
+    int32_t code;      /* ABSENT: why */
+    uint64_t size;     /* bytes of the payload */
+    uint64_t hash;     /* mi_hash() of query and path */
+    uint64_t object; /* MIRROR: identity in the stream, from 1; 0: no bytes */
+    int64_t mtime;   /* of the file, nanoseconds since the epoch */
     uint64_t file_size; /* of the file, bytes */
     uint64_t device;
     uint64_t inode;
@@ -120,11 +126,26 @@ struct mi_record {
 /* The payload of LIST: count, then for each name, in strcmp() order, the
  * offset of its entry from the payload's begin; an entry is a type character
  * ('f' regular file, 'd' directory, 'o' other) and the name with its NUL.
- * Symbolic links are followed.
+ * Symbolic links are followed; their type is in upper case.  The entries
+ * themselves lie in the order in which the directory gave them.
  */
 struct mi_entries {
     uint32_t count;
     uint32_t offset[];
+};
+
+/* What a STAT's record has no member for; times in nanoseconds since the
+ * epoch, the rest as in struct stat.
+ */
+struct mi_status {
+    int64_t atime;
+    int64_t ctime;
+    uint64_t nlink;
+    uint64_t uid;
+    uint64_t gid;
+    uint64_t rdev;
+    uint64_t blksize;
+    uint64_t blocks;
 };
 
 enum mi_frame_type {
@@ -164,6 +185,7 @@ struct mi_ask {
 /* Longest ask message, bytes. */
 #define MI_ASK_MAX (sizeof(struct mi_ask) + 2 * MI_PATH)
 
+_Static_assert(sizeof(struct mi_status) == 64, "layout of a status");
 _Static_assert(sizeof(struct mi_record) == 96, "layout of a record");
 _Static_assert(sizeof(struct mi_frame) == 72, "layout of a frame");
 _Static_assert(sizeof(struct mi_ask) == 16, "layout of an ask");
@@ -179,6 +201,12 @@ uint64_t mi_record_total(uint32_t key_size, uint64_t size);
 /* Its path (terminated) and payload.  Live as long as the record. */
 const char *mi_record_key(const struct mi_record *record);
 const void *mi_record_payload(const struct mi_record *record);
+/* STAT: its status, or NULL if that is not in the record (MI_REAL); *target is
+ * where a symbolic link leads to, or NULL for everything else.  Both live as
+ * long as the record.
+ */
+const struct mi_status *mi_record_status(const struct mi_record *record,
+                                         const char **target);
 /* The path that the mirror repeats for an object: the record's own, unless
  * that leads through a "..".  This and those below are for MIRROR records and
  * those with the code MI_MIRROR_REFUSED; the texts live as long as the record.
@@ -232,5 +260,10 @@ char mi_entries_type(const struct mi_record *list, const char *name);
 /* Entry number i, or NULL past the last.  *type as above. */
 const char *mi_entries_name(const struct mi_record *list, uint32_t i,
                             char *type);
+/* The entry after 'previous' in the order of the directory, the first for
+ * NULL; NULL past the last.  *link says whether it is a symbolic link.
+ */
+const char *mi_entries_next(const struct mi_record *list, const char *previous,
+                            char *type, int *link);
 
 #endif

@@ -378,6 +378,13 @@ int mi_job_source(const struct mi_job *job)
     return job->reader != NULL && !mi_job_forked();
 }
 
+int mi_job_open(const struct mi_job *job)
+{
+    return job->node.stored && !mi_job_forked() &&
+           !atomic_load(&job->finished) &&
+           mi_mailbox_stream(job->node.mailbox) == MI_STREAM_OPEN;
+}
+
 int mi_job_direct(const struct mi_job *job)
 {
     return job->direct;
@@ -434,6 +441,17 @@ static int until(uint64_t now, uint64_t due)
     return left < 1 ? 1 : left > 100 ? 100 : (int)left;
 }
 
+/* How long to wait for root to come to a question by itself.  It does not ask
+ * these: where it reads for a program, it does so by stock means.  The next
+ * rank asks them for all, if it needs the answer.
+ */
+static uint64_t grace_for(const struct mi_job *job, enum mi_query query)
+{
+    int unasked = query == MI_LSTAT || query == MI_COPY;
+
+    return unasked && job->rank == 1 ? 0 : job->grace;
+}
+
 /* Wait until the record is in the store, asking for it after the grace. */
 static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
                     const void *message, size_t size,
@@ -441,6 +459,7 @@ static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
 {
     struct mi_mailbox *box = job->node.mailbox;
     uint64_t start = mi_clock_now(), now, pending_since = 0;
+    const uint64_t grace = grace_for(job, query);
     int asked = 0;
     uint32_t seen;
     enum mi_stream stream;
@@ -462,13 +481,12 @@ static int wait_for(struct mi_job *job, enum mi_query query, const char *key,
             say_patience(job, key);
             return 0;
         }
-        if (!asked && now - start >= job->grace)
+        if (!asked && now - start >= grace)
             asked = mi_mailbox_post(box, message, size);
         else
             mi_mailbox_kick(box);
         mi_mailbox_wait_growth(
-            box, seen,
-            until(now, asked ? now + 100000000 : start + job->grace));
+            box, seen, until(now, asked ? now + 100000000 : start + grace));
     }
 }
 
@@ -563,7 +581,8 @@ int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,
     const char *root = mi_mailbox_mirror(job->node.mailbox);
     size_t used = strlen(root);
 
-    if (!used || record->kind != MI_KIND_MIRROR || !record->object)
+    if (!used || record->kind != MI_KIND_MIRROR ||
+        (!record->object && record->query != MI_COPY))
         return 0;
     memcpy(path, root, used);
     return mi_path_normal(mi_record_place(record), path + used,

@@ -81,6 +81,10 @@ int mi_job_rank(const struct mi_job *job);
 int mi_job_size(const struct mi_job *job);
 /* Does this rank read the tree (for others, or because nobody else does)? */
 int mi_job_source(const struct mi_job *job);
+/* Can every question be answered still: neither a forked child, nor the end
+ * of the job or of the stream?
+ */
+int mi_job_open(const struct mi_job *job);
 /* Does every rank read for itself? */
 int mi_job_direct(const struct mi_job *job);
 /* Are questions answered here at all (0: load directly)? */

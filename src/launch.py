@@ -450,6 +450,20 @@ def _site(job):
     core.count(PHASE_SITE)
 
 
+def _serve_data(job, options, first):
+    """Have the program read installed packages' data through the store.
+
+    first  its own directories on sys.path
+    """
+    if options.data != "packages" or not job.shares_data:
+        return
+    data = core._module("data")
+    if job.source:
+        data.announce()
+    else:
+        data.install(job, first)
+
+
 def _end_all_after(hook):
     """sys.excepthook for a job: what 'hook' does, and then the end of all."""
 
@@ -466,6 +480,7 @@ def install():
     job = _start(_parse(["-c", ""]))
     if sys.flags.no_site:
         _site(job)
+    _serve_data(job, job.options, sys.path[:1])
     if job.size > 1:
         sys.excepthook = _end_all_after(sys.excepthook)
     core.boot_done()
@@ -484,7 +499,9 @@ def _prepare(job, options, arguments):
     if not options.no_site:
         _site(job)
     if program["kind"] != "error":
-        sys.path[:0] = _first_path(options, program)
+        first = _first_path(options, program)
+        sys.path[:0] = first
+        _serve_data(job, options, first)
     elif speaks and sys.stderr is not None:
         sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
     return program

@@ -47,6 +47,16 @@ def _look_at_metadata(module):
     return lambda: core._module("views").adapt_metadata(module)
 
 
+def _look_at_resources(module):
+    """Readers of importlib.resources make their paths when asked."""
+    return lambda: core._module("views").adapt_resources(module)
+
+
+def _look_at_packages(module):
+    """pkgutil lists directories when asked."""
+    return lambda: core._module("views").adapt_pkgutil(module)
+
+
 def _look_around(module):
     """Its functions look for files: they get the view."""
 
@@ -336,11 +346,12 @@ def compile_for_others(path):
         return
 
 
-def setup(strategy, served):
+def setup(strategy, served, reads):
     """Fill in DIRECT and STORED: [(suffix, loader class), ...] in the order
     in which stock looks for them, DIRECT with lists of suffixes.
 
     served  another thread of this rank compiles as well
+    reads   this rank reads the tree itself
     """
     global DIRECT, STORED, _served
     _served = served
@@ -351,6 +362,9 @@ def setup(strategy, served):
         LOOKERS["numpy.ctypeslib._ctypeslib"] = _look_around
         LOOKERS["_ctypes"] = _open_mirrored("dlopen")
         LOOKERS["_cffi_backend"] = _open_mirrored("load_library")
+    if strategy == "all" and not reads:
+        LOOKERS["importlib.resources.readers"] = _look_at_resources
+        LOOKERS["pkgutil"] = _look_at_packages
     suffixes = (
         (
             _imp.extension_suffixes(),

@@ -323,6 +323,24 @@ void mi_part_close(struct mi_part *part)
     part->file = -1;
 }
 
+int mi_part_stamp(const struct mi_part *part, int64_t mtime,
+                  struct mi_error *err)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+
+    if (mtime == 0)
+        return 0;
+    times[1].tv_sec = mtime / 1000000000;
+    times[1].tv_nsec = mtime % 1000000000;
+    if (times[1].tv_nsec < 0) { /* before the epoch */
+        times[1].tv_sec--;
+        times[1].tv_nsec += 1000000000;
+    }
+    if (futimens(part->file, times) != 0)
+        return mi_fail_errno(err, "cannot date a file of the mirror");
+    return 0;
+}
+
 /* Make the directories of 'path', relative to 'dir'. */
 static int make_parents(int dir, const char *path, struct mi_error *err)
 {

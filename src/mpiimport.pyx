@@ -17,6 +17,7 @@ from core cimport *
 
 import sys
 from _frozen_importlib import ModuleSpec
+from _io import open as _io_open
 from _frozen_importlib_external import (
     MAGIC_NUMBER,
     FileFinder,
@@ -33,6 +34,9 @@ cdef extern from "Python.h":
     void PyStructSequence_SetItem(object, Py_ssize_t, object)
     void Py_INCREF(object)
 
+cdef extern from "standin.h":
+    object mi_standin_make(object genuine, object first, object module)
+
 cdef extern from "limits.h":
     enum: PATH_MAX
 
@@ -43,6 +47,8 @@ __all__ = [
     "MPIError",
     "disjoint",
     "install",
+    "mirror",
+    "open",
     "resume",
     "stop",
     "timings",
@@ -125,6 +131,7 @@ _PROGRAMS = {
     MI_PROGRAM_VERSION: "version",
 }
 STRATEGIES = ("none", "names", "all")
+DATA = ("none", "packages")
 
 
 cdef class Options:
@@ -135,7 +142,7 @@ cdef class Options:
 
     cdef mi_options c
     cdef readonly list words, python, args, share, local
-    cdef readonly object program, value, mpi, timing, strategy
+    cdef readonly object program, value, mpi, timing, strategy, data
     cdef readonly int verbose, version_level
     cdef readonly bint direct, no_site, skip_first
     cdef public bint interrupted  # the program ended by KeyboardInterrupt
@@ -157,6 +164,7 @@ cdef class Options:
         self.direct = c.direct
         self.timing = (text_of(c.timing_file) or True) if c.timing else None
         self.strategy = STRATEGIES[c.strategy]
+        self.data = DATA[c.data]
         self.share = words_of(c.share)
         self.local = words_of(c.local)
         self.version_level = c.version_level
@@ -244,6 +252,12 @@ cdef class Job:
     @property
     def source(self):
         return bool(mi_job_source(self.job))
+
+    @property
+    def shares_data(self):
+        """Is there a store with what files hold, for more than one rank?"""
+        return (self.strategy == "all" and mi_job_size(self.job) > 1
+                and bool(mi_job_stored(self.job)))
 
     cdef bint is_direct(self):
         """Do imports of this thread go straight to the filesystem now?"""
@@ -574,26 +588,41 @@ def read(path):
 def listdir(path):
     """Names in directory 'path': list of str.  None and OSError as read()."""
     cdef const mi_record *record = served(path, MI_LIST, MI_KIND_LIST)
-    cdef const char *name
-    cdef char kind
-    cdef uint32_t i = 0
     if record == NULL:
         return None
-    names = []
+    return [name for name, _, _ in entries_of(record)]
+
+
+cdef list entries_of(const mi_record *record):
+    """[(name, type, is it a symbolic link), ...], as the directory has it."""
+    cdef const char *name = NULL
+    cdef char kind
+    cdef int link
+    found = []
     while True:
-        name = mi_entries_name(record, i, &kind)
+        name = mi_entries_next(record, name, &kind, &link)
         if name == NULL:
-            return names
-        names.append(_fsdecode(name))
-        i += 1
+            return found
+        found.append((_fsdecode(name), chr(kind), bool(link)))
 
 
 def status(path):
-    """(mode, size, mtime in ns) of 'path'.  None and OSError as read()."""
+    """Members of the stat_result of 'path' (members_of()).  None and OSError
+    as read().
+    """
     cdef const mi_record *record = served(path, MI_STAT, MI_KIND_STAT)
-    if record == NULL:
+    return None if record == NULL else members_of(record)
+
+
+cdef object members_of(const mi_record *record):
+    """The members of a stat_result, with times in nanoseconds."""
+    cdef const char *target
+    cdef const mi_status *more = mi_record_status(record, &target)
+    if more == NULL:
         return None
-    return record.mode, record.file_size, record.mtime
+    return (record.mode, record.inode, record.device, more.nlink, more.uid,
+            more.gid, record.file_size, more.atime, record.mtime, more.ctime,
+            more.blksize, more.blocks, more.rdev)
 
 
 def realpath(path):
@@ -604,12 +633,124 @@ def realpath(path):
     return _fsdecode(<const char *>mi_record_payload(record))
 
 
+# ---- files that a program reads ---------------------------------------------
+#
+# Each returns None when this rank has to look for itself, and an errno value
+# if the answer is that it cannot be had.
+
+cdef const mi_record *answer(mi_query query, path) except? NULL:
+    """The store's answer about 'path', if that is one to rely on."""
+    cdef Job job = _job
+    cdef const mi_record *record
+    if (not is_served(job, path) or job.strategy != "all"
+            or mi_job_size(job.job) == 1 or not mi_job_open(job.job)):
+        return NULL
+    record = job.ask(query, path, None)
+    if record == NULL or is_elsewhere(job, record, path):
+        return NULL
+    if record.kind == MI_KIND_ABSENT:
+        # Not what only rank 0 lacks (memory, descriptors), and not what may
+        # be there by now.
+        if _invalidated or record.code not in _FINAL:
+            return NULL
+    avoid(job, 1)
+    return record
+
+
+_FINAL = (1, 2, 13, 20, 21, 36, 40)  # EPERM ENOENT EACCES ENOTDIR EISDIR
+#                                      ENAMETOOLONG ELOOP
+
+
+def file_status(path, bint follow):
+    """What members_of() returns of 'path'."""
+    cdef const mi_record *record = answer(MI_LSTAT, path)
+    if record != NULL and follow and (record.mode & 0o170000) == 0o120000:
+        record = answer(MI_STAT, path)
+    if record == NULL:
+        return None
+    if record.kind == MI_KIND_ABSENT:
+        return record.code
+    return members_of(record)
+
+
+def file_target(path):
+    """Where a symbolic link leads to; EINVAL if it is none."""
+    cdef const char *target
+    cdef const mi_record *record = answer(MI_LSTAT, path)
+    if record == NULL:
+        return None
+    if record.kind == MI_KIND_ABSENT:
+        return record.code
+    mi_record_status(record, &target)
+    return _fsdecode(target) if target != NULL else 22
+
+
+def file_entries(path):
+    """[(name, "f", "d" or "o", is it a symbolic link), ...] of a directory."""
+    cdef const mi_record *record = answer(MI_LIST, path)
+    if record == NULL:
+        return None
+    if record.kind == MI_KIND_ABSENT:
+        return record.code
+    return entries_of(record)
+
+
+def file_real(path):
+    """The path without symbolic links."""
+    cdef const mi_record *record = answer(MI_REAL, path)
+    if record == NULL:
+        return None
+    if record.kind == MI_KIND_ABSENT:
+        return record.code
+    return _fsdecode(<const char *>mi_record_payload(record))
+
+
+def file_copy(path):
+    """Path of the node's own copy of a regular file."""
+    cdef const mi_record *record
+    cdef char place[PATH_MAX]
+    if "/../" in path:
+        path = file_real(path)
+        if not isinstance(path, str):
+            return path
+    record = answer(MI_COPY, path)
+    if record == NULL:
+        (<Job>_job).say() if _job is not None else None
+        return None
+    if record.kind == MI_KIND_ABSENT:
+        return record.code
+    if not mi_job_mirrored((<Job>_job).job, record, place):
+        return None
+    return _fsdecode(place)
+
+
+def stand_in(genuine, first, module):
+    """A built-in function that asks first(), then 'genuine' (standin.h)."""
+    return mi_standin_make(genuine, first, module)
+
+
+def opener(place):
+    """An opener for open(): the file 'place' instead of the one it is given,
+    or that if there is none; an OSError is raised.
+    """
+    def opens(path, flags):
+        if isinstance(place, int):
+            raise OSError(place, posix.strerror(place), path)
+        try:
+            return posix.open(place, flags)
+        except OSError:
+            pass
+        return posix.open(path, flags)
+
+    return opens
+
+
 def prefetch(query, path):
-    """Root: have 'path' read ahead ("list", "stat" or "read")."""
+    """Root: have 'path' read ahead ("list", "stat", "read" or "real")."""
     cdef Job job = _job
     cdef mi_error err
     cdef mi_query which = {"list": MI_LIST, "stat": MI_STAT,
-                           "read": MI_READ}[query]
+                           "read": MI_READ, "real": MI_REAL}[query]
     cdef bytes key = _fsencode(path)
     if path.startswith("/") and job.is_shared(path):
         check(mi_job_prefetch(job.job, which, key, b"", &err), &err)
@@ -925,7 +1066,7 @@ def hook():
     cdef Job job = _job
     loaders = _module("loaders")
     served = mi_job_source(job.job) and mi_job_size(job.job) > 1
-    loaders.setup(job.strategy, served)
+    loaders.setup(job.strategy, served, bool(mi_job_source(job.job)))
     _set_suffixes([ending for ending, _ in loaders.STORED])
     if job.strategy == "none":
         sys.path_hooks.insert(0, lambda path: _stock_hook(path, loaders))
@@ -1040,6 +1181,94 @@ def stop():
 def resume():
     """End stop().  Local."""
     (<Job>_started()).stopped = False
+
+
+def _full(path):
+    """The absolute form of a path as str, or None for a descriptor."""
+    if isinstance(path, int):
+        return None
+    path = posix.fspath(path)
+    if isinstance(path, bytes):
+        path = path.decode(sys.getfilesystemencoding(), "surrogateescape")
+    if path.startswith("/") or not path or "\0" in path:
+        return path
+    return posix.getcwd() + "/" + path
+
+
+def open(path, mode="r", buffering=-1, encoding=None, errors=None,
+         newline=None):
+    """Open a file for reading, as open() does, from the node's copy of it.
+
+    A file of the shared tree is read by rank 0 once, for all ranks that open
+    it; the object is one of io's, whose name is 'path'.  What it reads is the
+    file as it was when the first rank opened it, until the job ends.  Where
+    there can be no copy (no job, no shared path, no memory, larger than 1
+    GiB, not a regular file) the file itself is opened.
+
+    Raises ValueError for a mode that writes, and OSError as open(): a file
+    that was not there stays so until importlib.invalidate_caches().
+    Local.  Arguments and result: Python's Library Reference, open().
+    """
+    if not isinstance(mode, str) or not set(mode).isdisjoint("wax+"):
+        raise ValueError(f"mpiimport.open() only reads, so mode {mode!r} is "
+                         "not for it: use open()")
+    full = _full(path)
+    place = file_copy(full) if full else None
+    return _io_open(path, mode, buffering, encoding, errors, newline, True,
+                    None if place is None else opener(place))
+
+
+def mirror(path):
+    """Return the path of a file that holds what the file 'path' does, as str.
+
+    That is the node's own copy of a regular file of the shared tree, which
+    rank 0 has read once for all; shared objects bring the libraries that they
+    need.  It must not be changed, and is removed when the job ends.  The
+    original path where there can be no copy: see open().  For an object whose
+    libraries the dynamic linker would look for on the tree, these are loaded
+    here.
+
+    OSError as open().  Local.
+    """
+    full = _full(path)
+    text = posix.fspath(path)
+    if isinstance(text, bytes):
+        text = text.decode(sys.getfilesystemencoding(), "surrogateescape")
+    if not full or not is_served(_job, full):
+        posix.stat(text)
+        return text
+    place = _object(full) if ".so" in full.rpartition("/")[2] else None
+    if place is None:
+        place = file_copy(full)
+    if isinstance(place, int):
+        raise OSError(place, posix.strerror(place), text)
+    try:
+        posix.stat(place or text)
+    except OSError:
+        if place is None:
+            raise
+        return text
+    return place or text
+
+
+_kept = []  # libraries that were opened for objects of mirror(), for good
+
+
+def _object(path):
+    """The node's copy of a shared object, or None if it is no such thing."""
+    cdef const mi_record *record
+    cdef mi_error err
+    if (<Job>_job).strategy != "all":
+        return None
+    try:
+        place = mirrored(path)
+    except ImportError:
+        return None
+    if place is not None:
+        # Whoever opens it does so without us: its libraries have to be there.
+        record = mi_job_find((<Job>_job).job, MI_MIRROR, _fsencode(path))
+        _kept.append(preloaded(_job, record, 0, 2, &err))  # RTLD_NOW
+    return place
 
 
 cdef dict describe(const mi_numbers *numbers):

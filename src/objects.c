@@ -16,7 +16,8 @@
 #include "search.h"
 #include "stub.h"
 
-#define CHUNK (256u << 10) /* bytes copied at a time into the mirror */
+#define CHUNK (256u << 10)        /* bytes copied at a time into the mirror */
+#define COPY_MAX ((off_t)1 << 30) /* bytes; larger data stays on the tree */
 /* What an object answers to by name lies beside it, under its name and: */
 #define ALIAS ".mpiimport-alias"
 /* Has what calls dlopen(3) for the interpreter. */
@@ -870,6 +871,105 @@ int mi_objects_answer(struct mi_objects *objects, const char *key,
     rc = *record ? 1 : answer(objects, key, record, err);
     pthread_mutex_unlock(&objects->lock);
     return rc;
+}
+
+/* ---- copies of other files ---------------------------------------------- */
+
+/* Keep the bytes of 'part' for the stream. */
+static int stream_part(struct mi_objects *objects, const struct mi_part *part,
+                       uint32_t mode, struct mi_error *err)
+{
+    struct mi_object object = {
+        .id = part->id, .size = part->size, .mode = mode};
+
+    if (!objects->config.stream || part->size == 0)
+        return 0;
+    /* Writable and private: see make_copy(). */
+    object.bytes = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+                        part->file, 0);
+    if (object.bytes == MAP_FAILED)
+        return mi_fail_errno(err, "cannot map the mirror's copy");
+    if (keep_bytes(objects, &object, err) == 0)
+        return 0;
+    munmap(object.bytes, part->size);
+    return -1;
+}
+
+/* Put the open 'file' into the mirror as 'entry' says.  Bytes go to the stream
+ * last: what is there cannot be taken back.
+ */
+static int fill_copy(struct mi_objects *objects, int file,
+                     const struct mi_entry *entry, struct mi_error *err)
+{
+    struct mi_mirror *mirror = objects->config.mirror;
+    struct mi_part part;
+    int rc;
+
+    if (mi_mirror_begin(mirror, entry->object, entry->file_size, entry->mode,
+                        &part, err) != 0)
+        return -1;
+    mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
+    rc = copy_file(objects, file, &part, err);
+    if (rc == 0)
+        rc = mi_part_stamp(&part, entry->mtime, err);
+    if (rc == 0)
+        rc = stream_part(objects, &part, entry->mode, err);
+    if (rc == 0)
+        rc = mi_mirror_finish(mirror, &part, entry->key, err);
+    else
+        mi_mirror_abandon(mirror, &part);
+    return rc;
+}
+
+/* Copy the open 'file' to where it can be had on every node, or say in 'entry'
+ * why not.  What only the kernel can resolve ("..") has no place there.
+ */
+static void copy_open(struct mi_objects *objects, int file,
+                      struct mi_entry *entry)
+{
+    struct mi_error why;
+    struct stat status;
+
+    if (fstat(file, &status) != 0)
+        entry->code = errno;
+    else if (S_ISDIR(status.st_mode))
+        entry->code = EISDIR;
+    else if (!S_ISREG(status.st_mode) || status.st_size > COPY_MAX ||
+             !objects->config.mirror || strstr(entry->key, "/../"))
+        entry->code = MI_MIRROR_REFUSED;
+    else {
+        mi_entry_status(entry, &status);
+        entry->object = status.st_size ? ++objects->id : 0;
+        if (fill_copy(objects, file, entry, &why) == 0) {
+            entry->kind = MI_KIND_MIRROR;
+            return;
+        }
+        entry->object = 0;
+        entry->code = MI_MIRROR_REFUSED;
+        objects->config.refused(objects->config.arg, entry->key, why.text, 1);
+    }
+}
+
+int mi_objects_copy(struct mi_objects *objects, const char *path,
+                    const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_entry entry = {.query = MI_COPY,
+                             .kind = MI_KIND_ABSENT,
+                             .key = path,
+                             .key_size = strlen(path)};
+    int file;
+
+    atomic_fetch_add(&objects->config.traffic->operations, 1);
+    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) {
+        entry.code = errno;
+    } else {
+        pthread_mutex_lock(&objects->lock);
+        copy_open(objects, file, &entry);
+        pthread_mutex_unlock(&objects->lock);
+        close(file);
+    }
+    return objects->config.publish(objects->config.arg, &entry, record, err);
 }
 
 int mi_objects_create(struct mi_objects **result,

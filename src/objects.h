@@ -52,6 +52,11 @@ void mi_objects_destroy(struct mi_objects *objects);
 int mi_objects_answer(struct mi_objects *objects, const char *key,
                       const struct mi_record **record, struct mi_error *err);
 
+/* Answer MI_COPY: a regular file of any kind, as it is.  In the same manner.
+ */
+int mi_objects_copy(struct mi_objects *objects, const char *path,
+                    const struct mi_record **record, struct mi_error *err);
+
 /* An object whose bytes the other nodes need before its record. */
 struct mi_object {
     uint64_t id;

@@ -20,6 +20,7 @@ static const struct variable {
     {"PYTHON_MPI_DIRECT", MI_ITEM_DIRECT},
     {"PYTHON_MPI_TIMING", MI_ITEM_TIMING},
     {"PYTHON_MPI_STRATEGY", MI_ITEM_STRATEGY},
+    {"PYTHON_MPI_DATA", MI_ITEM_DATA},
     {"PYTHON_MPI_SHARE", MI_ITEM_SHARE},
     {"PYTHON_MPI_LOCAL", MI_ITEM_LOCAL},
 };
@@ -29,6 +30,9 @@ static const struct variable {
 /* In the order of enum mi_strategy. */
 static const struct mi_choices strategies = {{"none", "names", "all"},
                                              "'none', 'names', or 'all'"};
+/* In the order of enum mi_data. */
+static const struct mi_choices data = {{"none", "packages"},
+                                       "'none' or 'packages'"};
 static const struct mi_choices switches = {{"0", "1"}, "'0' or '1'"};
 
 /* Values of one kind of origin. */
@@ -137,6 +141,17 @@ static int set_strategy(struct mi_options *options,
     return 0;
 }
 
+static int set_data(struct mi_options *options, const struct mi_given *given,
+                    struct mi_error *err)
+{
+    int choice = mi_usage_choose(&data, given->text, given->origin, err);
+
+    if (choice < 0)
+        return -1;
+    options->data = (enum mi_data)choice;
+    return 0;
+}
+
 static int set_verbose(struct mi_options *options,
                        const struct mi_given *given, struct mi_error *err)
 {
@@ -167,13 +182,10 @@ static const struct setter {
     int (*set)(struct mi_options *options, const struct mi_given *given,
                struct mi_error *err);
 } setters[] = {
-    {MI_ITEM_MPI, set_mpi},
-    {MI_ITEM_TMPDIR, set_tmpdir},
-    {MI_ITEM_TIMING, set_timing},
-    {MI_ITEM_STRATEGY, set_strategy},
-    {MI_ITEM_VERBOSE, set_verbose},
-    {MI_ITEM_DIRECT, set_direct},
-    {MI_ITEM_MAX_STORE, set_max_store},
+    {MI_ITEM_MPI, set_mpi},       {MI_ITEM_TMPDIR, set_tmpdir},
+    {MI_ITEM_TIMING, set_timing}, {MI_ITEM_STRATEGY, set_strategy},
+    {MI_ITEM_DATA, set_data},     {MI_ITEM_VERBOSE, set_verbose},
+    {MI_ITEM_DIRECT, set_direct}, {MI_ITEM_MAX_STORE, set_max_store},
 };
 
 static int set_values(struct mi_options *options, const struct mi_line *line,
@@ -306,7 +318,8 @@ int mi_options_parse(struct mi_options *options, char *const *argv,
     struct mi_line line = {.options = options};
     int rc;
 
-    *options = (struct mi_options){.strategy = MI_STRATEGY_ALL};
+    *options = (struct mi_options){.strategy = MI_STRATEGY_ALL,
+                                   .data = MI_DATA_PACKAGES};
     rc = parse(options, &line, argv, get, err);
     mi_line_clear(&line);
     return rc;

@@ -23,6 +23,9 @@ enum mi_program {
 
 enum mi_strategy { MI_STRATEGY_NONE, MI_STRATEGY_NAMES, MI_STRATEGY_ALL };
 
+/* Whose files are served to a program that reads them itself. */
+enum mi_data { MI_DATA_NONE, MI_DATA_PACKAGES };
+
 /* Lists of words end with a NULL and are never NULL themselves, until cleared.
  * Nothing is decoded: words are bytes as the system gave them.  All of it is
  * owned by the struct.
@@ -51,6 +54,7 @@ struct mi_options {
     int timing;        /* --timing, unless =0 */
     char *timing_file; /* --timing=FILE; or NULL */
     enum mi_strategy strategy;
+    enum mi_data data;
     char **share;      /* absolute path prefixes without a trailing slash; */
     char **local;      /* no prefix is in both */
     int version_level; /* 1 for -V, 2 for -VV */

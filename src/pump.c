@@ -93,17 +93,39 @@ static int test_sending(struct mi_pump *pump, struct sending *sending,
     if (mpimin_test(mpi, &sending->header, &header, err) != 0 ||
         mpimin_test(mpi, &sending->payload, &payload, err) != 0)
         return -1;
-    if (!header || !payload)
-        return 0;
-    mi_object_clear(&sending->object);
-    *busy = 1;
+    if (header && payload)
+        *busy = 1;
     return 0;
+}
+
+static int is_out(const struct sending *sending)
+{
+    return !sending->header && !sending->payload;
+}
+
+/* Is a piece of that object on its way?  Broadcasts end in any order. */
+static int is_sending(const struct mi_pump *pump, uint64_t object)
+{
+    for (int i = 0; i < WINDOW; i++)
+        if (!is_out(&pump->window[i]) &&
+            pump->window[i].frame.object == object)
+            return 1;
+    return 0;
+}
+
+/* Unmap objects of which all pieces are out. */
+static void clear_objects(struct mi_pump *pump)
+{
+    for (int i = 0; i < WINDOW; i++)
+        if (pump->window[i].object.id &&
+            !is_sending(pump, pump->window[i].object.id))
+            mi_object_clear(&pump->window[i].object);
 }
 
 static struct sending *free_sending(struct mi_pump *pump)
 {
     for (int i = 0; i < WINDOW; i++)
-        if (!pump->window[i].header && !pump->window[i].payload)
+        if (is_out(&pump->window[i]) && !pump->window[i].object.id)
             return &pump->window[i];
     return NULL;
 }
@@ -225,6 +247,7 @@ static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
     for (int i = 0; i < WINDOW; i++)
         if (test_sending(pump, &pump->window[i], busy, err) != 0)
             return -1;
+    clear_objects(pump);
     sending = free_sending(pump);
     if (!sending)
         return 0;
@@ -448,6 +471,29 @@ static int begin_payload(struct mi_pump *pump, struct mi_error *err)
                          &pump->payload, err);
 }
 
+/* An empty file does not come through the stream. */
+static void place_empty(struct mi_pump *pump, const struct mi_record *record)
+{
+    struct mi_part part;
+    struct mi_error why;
+
+    if (!pump->config.mirror)
+        return;
+    mi_error_clear(&why);
+    if (mi_mirror_begin(pump->config.mirror, 0, 0, (mode_t)record->mode, &part,
+                        &why) == 0) {
+        if (mi_part_stamp(&part, record->mtime, &why) != 0)
+            mi_mirror_abandon(pump->config.mirror, &part);
+        else if (mi_mirror_finish(pump->config.mirror, &part,
+                                  mi_record_place(record), &why) == 0)
+            mi_error_clear(&why);
+    }
+    if (why.domain != MI_NONE)
+        say(pump, MI_FIRST_MIRROR, "an empty file is not mirrored", &why);
+    mi_mailbox_set_mirror(pump->config.mailbox,
+                          mi_mirror_root(pump->config.mirror));
+}
+
 /* Called for each record before it is published. */
 static void place_object(void *arg, const struct mi_record *record)
 {
@@ -457,6 +503,10 @@ static void place_object(void *arg, const struct mi_record *record)
 
     if (record->kind != MI_KIND_MIRROR)
         return;
+    if (record->query == MI_COPY && record->file_size == 0) {
+        place_empty(pump, record);
+        return;
+    }
     if (!record->object) {
         if (record->key_size &&
             mi_record_key(record)[record->key_size - 1] == '/' &&
@@ -476,7 +526,8 @@ static void place_object(void *arg, const struct mi_record *record)
     if (!held)
         return; /* lost: loading it fails, and is done directly */
     *at = held->next;
-    if (mi_mirror_finish(pump->config.mirror, &held->part,
+    if (mi_part_stamp(&held->part, record->mtime, &why) != 0 ||
+        mi_mirror_finish(pump->config.mirror, &held->part,
                          mi_record_place(record), &why) != 0)
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
     release(pump, held);

@@ -202,6 +202,8 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
         return mi_files_list(traffic, key, answer, err);
     case MI_STAT:
         return mi_files_stat(traffic, key, answer, err);
+    case MI_LSTAT:
+        return mi_files_lstat(traffic, key, answer, err);
     case MI_REAL:
         return mi_files_real(traffic, key, answer, err);
     case MI_READ:
@@ -210,6 +212,7 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
         return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
                              err);
     case MI_MIRROR:
+    case MI_COPY:
     default:
         return mi_fail(err, MI_FORMAT, EINVAL, "question %d", (int)query);
     }
@@ -283,6 +286,8 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
         rc = 0;
     else if (query == MI_MIRROR)
         rc = answer_mirror(reader, key, record, err);
+    else if (query == MI_COPY)
+        rc = mi_objects_copy(reader->objects, key, record, err);
     else
         rc = answer_read(reader, query, key, extra, record, err);
 

@@ -51,7 +51,7 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const struct mi_record **record, struct mi_error *err);
 
 /* The answer alone, for the caller: nothing is published, and 'answer' is to
- * be cleared.  Not for MI_MIRROR.
+ * be cleared.  Not for MI_MIRROR and MI_COPY.
  */
 int mi_reader_read(struct mi_reader *reader, enum mi_query query,
                    const char *key, const char *extra,

@@ -12,6 +12,7 @@ import os
 import mpiimport as core
 
 FORMAT, DIRECTORY, REGULAR = 0o170000, 0o040000, 0o100000
+SECOND = 10**9  # nanoseconds
 
 
 def _real(path):
@@ -26,18 +27,26 @@ def _absent(path):
     return FileNotFoundError(2, os.strerror(2), path)
 
 
+def result(members):
+    """Return an os.stat_result as os.stat() makes it, from its members with
+    times in nanoseconds.
+    """
+    mode, inode, device, nlink, uid, gid, size, *times = members[:10]
+    seconds = [time // SECOND for time in times]
+    floats = [
+        second + 1e-9 * (time % SECOND)
+        for second, time in zip(seconds, times, strict=True)
+    ]
+    head = (mode, inode, device, nlink, uid, gid, size)
+    return os.stat_result((*head, *seconds, *floats, *times, *members[10:]))
+
+
 def stat(path, stock=os.stat):
     """Return os.stat_result of 'path'.  OSError as os.stat()."""
     if not os.fsdecode(path):
         raise _absent(path)
     answer = core.status(_real(path))
-    if answer is None:
-        return stock(path)
-    mode, size, mtime = answer
-    times = [mtime / 1e9] * 3
-    return os.stat_result(
-        (mode, 0, 0, 1, 0, 0, size, *(int(t) for t in times), *times)
-    )
+    return stock(path) if answer is None else result(answer)
 
 
 def listdir(path="."):
@@ -147,16 +156,19 @@ def _path_class():
             errors=None,
             newline=None,
         ):
-            return open_file(
-                str(self), mode, buffering, encoding, errors, newline
-            )
+            how = (mode, buffering, encoding, errors, newline)
+            if isinstance(mode, str) and set(mode).isdisjoint("wax+"):
+                return core.open(str(self), *how)
+            return super().open(*how)
 
         def read_bytes(self):
-            with self.open("rb") as stream:
+            with open_file(str(self), "rb") as stream:
                 return stream.read()
 
         def read_text(self, encoding=None, errors=None, newline=None):
-            with self.open("r", -1, encoding, errors, newline) as stream:
+            with open_file(
+                str(self), "r", -1, encoding, errors, newline
+            ) as stream:
                 return stream.read()
 
         def exists(self, **options):
@@ -200,6 +212,18 @@ def prepare(module):
             members["os"] = os
 
     return finish
+
+
+def adapt_resources(module):
+    """Let importlib.resources.readers read through the store."""
+    import pathlib
+
+    module.pathlib = View(pathlib, Path=_path_class())
+
+
+def adapt_pkgutil(module):
+    """Let pkgutil list packages through the store."""
+    module.os = os_view()
 
 
 def adapt_metadata(module):

@@ -348,6 +348,7 @@ static void test_nothing_given_defaults(void)
     CHECK(!options.direct && !options.timing && !options.timing_file);
     CHECK(options.strategy == MI_STRATEGY_ALL);
     CHECK(options.max_store.kind == MI_LIMIT_DEFAULT);
+    CHECK(options.data == MI_DATA_PACKAGES);
     CHECK(are(options.share, "") && are(options.local, ""));
     CHECK(options.version_level == 0 && asked == (int)VARIABLES);
     mi_options_clear(&options);
@@ -433,6 +434,7 @@ static void test_bad_variable_does_not_hide_the_help(void)
 static const char *shown(const struct mi_options *options, enum mi_item item)
 {
     static const char *const names[] = {"none", "names", "all"};
+    static const char *const whose[] = {"none", "packages"};
     static char number[32];
 
     if (item == MI_ITEM_MPI)
@@ -441,6 +443,8 @@ static const char *shown(const struct mi_options *options, enum mi_item item)
         return options->tmpdir;
     if (item == MI_ITEM_STRATEGY)
         return names[options->strategy];
+    if (item == MI_ITEM_DATA)
+        return whose[options->data];
     if (item == MI_ITEM_SHARE || item == MI_ITEM_LOCAL)
         return join_words(item == MI_ITEM_SHARE ? options->share
                                                 : options->local);
@@ -489,6 +493,8 @@ static const struct form {
     {MI_ITEM_MAX_STORE, "--max-store=", "50%", {"12345", "0", "0%"}},
     {MI_ITEM_STRATEGY, "--strategy ", "names", {"none", "names", "all"}},
     {MI_ITEM_STRATEGY, "--strategy=", "names", {"none", "names", "all"}},
+    {MI_ITEM_DATA, "--data ", "none", {"none", "packages"}},
+    {MI_ITEM_DATA, "--data=", "none", {"none", "packages"}},
     {MI_ITEM_SHARE, "--share ", "/else", {"/a=b"}},
     {MI_ITEM_SHARE, "--share=", "/else", {"/a=b"}},
     {MI_ITEM_LOCAL, "--local ", "/else", {"/a=b"}},
@@ -564,6 +570,8 @@ static void test_variables_count(void)
         {MI_ITEM_TIMING, "t.json", "t.json"},
         {MI_ITEM_STRATEGY, "none", "none"},
         {MI_ITEM_STRATEGY, "names", "names"},
+        {MI_ITEM_DATA, "none", "none"},
+        {MI_ITEM_DATA, "packages", "packages"},
         {MI_ITEM_SHARE, "/a:/b/c", "/a /b/c"},
         {MI_ITEM_LOCAL, "/a:/b/c", "/a /b/c"},
     };
@@ -731,6 +739,10 @@ static void test_bad_value_is_refused_by_name(void)
         {"", "PYTHON_MPI_MAX_STORE=much",
          "PYTHON_MPI_MAX_STORE takes bytes (with K, M, G or T) or a "
          "percentage (0% to 100%), not 'much'"},
+        {"", "PYTHON_MPI_DATA=all",
+         "PYTHON_MPI_DATA must be one of 'none' or 'packages', not 'all'"},
+        {"--data=1", "",
+         "--data must be one of 'none' or 'packages', not '1'"},
         {"--strategy=All", "",
          "--strategy must be one of 'none', 'names', or 'all', not 'All'"},
         {"-I -c x", "",
