@@ -32,6 +32,7 @@ READ_MODES = frozenset(("r", "rb", "rt", "br", "tr"))
 _roots = ()  # directories that are served, with all below
 _inner = ()  # of these, those of libraries: nothing in there is a program's
 _points = set()  # paths above, of which the status is served
+_above = set()  # paths above these, which os.path.realpath() looks at
 _apart = ()  # the program's own directories
 _active = False
 _descriptors = False  # there may be a descriptor of one of the directories
@@ -115,6 +116,8 @@ def _status_key(path):
 
 def _look(path, follow):
     key = _status_key(path)
+    if key is None and not follow and _active and type(path) is str:
+        key = path if path in _above else None
     members = core.file_status(key, follow) if key is not None else None
     if members is None:
         return NotImplemented
@@ -405,9 +408,15 @@ def _names(job, tops):
     return found
 
 
+def _ancestors(path):
+    """The directories above a normalised path, but for the root."""
+    while (path := os.path.dirname(path)) != "/":
+        yield path
+
+
 def _settle(job):
     """Find out which directories are served, and which paths besides."""
-    global _inner, _points, _roots
+    global _above, _inner, _points, _roots
     tops = _tops()
     sites = [os.path.normpath(path) for path in _site_directories()]
     inner, shares, points = {}, {}, set()
@@ -428,6 +437,12 @@ def _settle(job):
     _inner = tuple(inner)
     _roots = (*inner, *shares)
     _points = points - set(SYSTEM)
+    _above = {
+        above
+        for path in _points
+        for above in _ancestors(path)
+        if job.is_shared(above)
+    }
 
 
 def announce():
