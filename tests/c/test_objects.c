@@ -63,8 +63,9 @@ static int needs(const struct fixture *f, const char *name, char letter,
     const char *need = record ? mi_record_need(record, NULL) : NULL;
 
     return need && need[0] == letter &&
-           strcmp(need + 1, strchr(needed, '/') ? fixture_path(f, needed)
-                                                : needed) == 0 &&
+           strcmp(need + 1, strchr("mvlp", MI_NEED_KIND(need))
+                                ? fixture_path(f, needed)
+                                : needed) == 0 &&
            !mi_record_need(record, need);
 }
 
@@ -297,7 +298,8 @@ static void test_alias_name_too_long_refused(void)
         if (entry->d_tag == DT_NEEDED)
             entry->d_un.d_val = used - offsetof(struct fixture_image, strings);
         if (entry->d_tag == DT_STRSZ)
-            entry->d_un.d_val += sizeof(name);
+            entry->d_un.d_val =
+                size + sizeof(name) - offsetof(struct fixture_image, strings);
     }
     memcpy(longer, image, size);
     memcpy(longer + used, name, sizeof(name));
@@ -383,7 +385,7 @@ static void test_needed_object_gone_told(void)
 
     fixture_make(&f, 8 * MIB, 1, 0, 0);
     make(&f, "ext.so", "$ORIGIN/absent.so", NULL);
-    CHECK(ask(&f, "ext.so") && needs(&f, "ext.so", 'm', "./absent.so") == 0);
+    CHECK(ask(&f, "ext.so") && needs(&f, "ext.so", 'm', "absent.so"));
     record = find(&f, "absent.so");
     CHECK(record && record->kind == MI_KIND_ABSENT && record->code == ENOENT);
     fixture_clear(&f);
@@ -473,7 +475,8 @@ static void test_again_nothing_read(void)
     CHECK(ask(&f, "one.so") != NULL);
     operations = fixture_operations(&f);
     bytes = fixture_bytes(&f);
-    CHECK(operations == 3 && bytes == 2 * sizeof(struct fixture_image));
+    CHECK(operations == 2 + 2 && bytes > 2 * sizeof(struct fixture_image));
+    CHECK(bytes < 3 * sizeof(struct fixture_image)); /* and a listing */
     CHECK(ask(&f, "one.so") && ask(&f, "lib/liba.so"));
     CHECK(fixture_operations(&f) == operations);
     CHECK(ask(&f, "two.so") != NULL);
@@ -495,7 +498,8 @@ static void test_directories_listed_once(void)
         make(&f, name, "libc.so.6", "@/idle:@/absent:$ORIGIN");
         CHECK(ask(&f, name) != NULL);
     }
-    CHECK(fixture_operations(&f) == 10 + 3);
+    /* What is there takes two. */
+    CHECK(fixture_operations(&f) == 10 + 2 + 1 + 2);
     fixture_clear(&f);
 }
 
@@ -537,7 +541,7 @@ static void test_threads_same_objects_each_once(void)
         right += fixture_mirrored(&f, fixture_path(&f, name));
     }
     CHECK(right == OBJECTS);
-    CHECK(fixture_operations(&f) == OBJECTS + 1);
+    CHECK(fixture_operations(&f) == OBJECTS + 2);
     CHECK(mi_mirror_bytes(f.mirror) == OBJECTS * sizeof(struct fixture_image));
     fixture_clear(&f);
 }

@@ -377,7 +377,8 @@ static void test_mirror_own_executable_copied(void)
     CHECK(fixture_mirrored(&f, path));
     CHECK(mi_mirror_bytes(f.mirror) == size);
     /* It uses dlopen(3): what is beside it is looked at. */
-    CHECK(fixture_operations(&f) == 2 && fixture_bytes(&f) == size);
+    CHECK(fixture_operations(&f) == 1 + 2);
+    CHECK(fixture_bytes(&f) > size && fixture_bytes(&f) < size + 1000);
     snprintf(place, sizeof(place), "%s%s", mi_mirror_root(f.mirror), path);
     CHECK(access(place, X_OK) == 0);
     fixture_clear(&f);
