@@ -365,7 +365,7 @@ static void test_frame_other_version_named(void)
     struct mi_frame frame = records_frame();
     struct mi_error err;
 
-    frame.version = MI_FORMAT_VERSION + 41;
+    frame.version = MI_FORMAT_VERSION + 40;
     CHECK(refused(mi_frame_check(&frame, SEQUENCE, USED, &err), &err));
     CHECK(strstr(err.text, "format 42") && strstr(err.text, "format 2"));
     frame = records_frame();
