@@ -498,8 +498,7 @@ static void tell_damaged(const struct mi_objects *objects, struct item *item,
     drop_copy(objects, item);
     item->entry.kind = MI_KIND_ABSENT;
     item->entry.code = MI_MIRROR_REFUSED;
-    item->text = strdup(why->text);
-    if (!item->text || why->domain != MI_FORMAT) {
+    if (why->domain != MI_FORMAT || !(item->text = strdup(why->text))) {
         refuse(objects, item, why->text);
         return;
     }
