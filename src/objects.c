@@ -408,9 +408,9 @@ static int make_copy(struct mi_objects *objects, struct item *item, int file,
         return -1;
     }
     mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
-    rc = item->image ? mi_part_write(&item->part, 0, item->image, item->size,
-                                     err)
-                     : copy_file(objects, file, &item->part, err);
+    rc = item->image
+             ? mi_part_write(&item->part, 0, item->image, item->size, err)
+             : copy_file(objects, file, &item->part, err);
     /* Private and writable, since MPI may receive into the root's buffer of a
      * broadcast, too (the same bytes): some algorithms pass pieces around in a
      * ring.
@@ -671,9 +671,8 @@ static int answer_object(struct mi_objects *objects, const char *path,
                          const struct mi_record **record, struct mi_error *err)
 {
     struct closure closure = {.objects = objects};
-    int rc = closure_add(&closure, path, "")
-                 ? complete(&closure, record, err)
-                 : mi_fail_errno(err, "mirror");
+    int rc = closure_add(&closure, path, "") ? complete(&closure, record, err)
+                                             : mi_fail_errno(err, "mirror");
 
     /* Item 0 may have been published before others. */
     if (rc == 1)
@@ -702,14 +701,13 @@ static int find_name(struct closure *closure, const char *caller,
         .path = caller, .inherited = "", .elf = &elf};
     struct item item = {.path = (char *)(uintptr_t)caller};
     void *bytes = MAP_FAILED;
-    int file = caller[0] ? open_object(objects, &item) : -1, rc = 0;
+    int file = caller[0] ? open_object(objects, &item) : -1, rc;
 
     if (file >= 0)
         bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (bytes != MAP_FAILED)
-        rc = mi_elf_parse(bytes, item.size, &elf, err);
-    if (rc == 0)
-        rc = mi_needs_write_one(&config, &object, name, out, err);
+    if (bytes != MAP_FAILED && mi_elf_parse(bytes, item.size, &elf, err) != 0)
+        elf = (struct mi_elf){0}; /* it is running, after all */
+    rc = mi_needs_write_one(&config, &object, name, out, err);
     mi_elf_clear(&elf);
     if (bytes != MAP_FAILED)
         munmap(bytes, item.size);
