@@ -153,6 +153,7 @@ static const struct mi_record *record_of(const struct mi_preload *preload,
 static int collect(const struct mi_preload *preload,
                    const struct mi_record *record, struct needs *needs)
 {
+    const int direct = record->kind != MI_KIND_MIRROR;
     int help = 0;
 
     if (needs_add_all(needs, record) != 0)
@@ -161,7 +162,8 @@ static int collect(const struct mi_preload *preload,
         const char *need = needs->list[i];
         int seen = is_seen(preload, name_of(need));
 
-        help |= MI_NEED_HELP(need) && !seen;
+        /* Of an object without a copy, $ORIGIN is on the tree. */
+        help |= (MI_NEED_HELP(need) || direct) && !seen;
         if (MI_NEED_KIND(need) == MI_NEED_UNKNOWN && !seen)
             return -1;
         if (!on_tree(need))
