@@ -163,6 +163,25 @@ static void test_link_origin_its_own(void)
     fixture_clear(&f);
 }
 
+/* Known: who has the same inode is taken for the same file, even if it has
+ * changed since (or is a new one, which got the number of one that is gone).
+ */
+static void test_link_file_changed_known_taken_for_old(void)
+{
+    struct fixture f;
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make(&f, "one.so", NULL, NULL);
+    check_need(link(fixture_path(&f, "one.so"), fixture_path(&f, "two.so")) ==
+                   0,
+               "link");
+    CHECK(ask(&f, "one.so") != NULL);
+    make(&f, "two.so", "libnew.so", "$ORIGIN");
+    CHECK(ask(&f, "two.so") && needs(&f, "two.so", 's', "libnew.so"));
+    CHECK(!fixture_mirrored(&f, fixture_path(&f, "two.so"))); /* wrong */
+    fixture_clear(&f);
+}
+
 /* ---- order -------------------------------------------------------------- */
 
 static void test_publish_needed_first(void)
@@ -446,6 +465,20 @@ static void test_name_found_as_caller_would(void)
     fixture_clear(&f);
 }
 
+/* Whoever asks gets an answer. */
+static void test_name_caller_damaged_answered(void)
+{
+    struct fixture f;
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    check_write(fixture_path(&f, "text.so"), "not an object", 13);
+    check_write(fixture_path(&f, "empty.so"), "", 0);
+    expect_name(&f, "text.so", "liba.so", 's', "liba.so");
+    expect_name(&f, "empty.so", "liba.so", 's', "liba.so");
+    expect_name(&f, "", "", 's', "");
+    fixture_clear(&f);
+}
+
 /* Its needs are there before it. */
 static void test_name_published_after_library(void)
 {
@@ -570,6 +603,7 @@ int main(void)
     test_link_in_closure_one_file();
     test_link_to_earlier_closure_one_file();
     test_link_origin_its_own();
+    test_link_file_changed_known_taken_for_old();
     test_publish_needed_first();
     test_publish_linked_known_before_its_needs();
     test_alias_image_answers_to_path();
@@ -579,6 +613,7 @@ int main(void)
     test_damaged_link_to_it_damaged();
     test_needed_object_gone_told();
     test_name_found_as_caller_would();
+    test_name_caller_damaged_answered();
     test_name_published_after_library();
     test_again_nothing_read();
     test_directories_listed_once();
