@@ -95,6 +95,10 @@ $(C_TESTS) $(WORLD_TESTS) $(FUZZ_TESTS): $(B)/tests/%: tests/c/%.c $(CORE)
 	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(INCLUDES) -Itests/c -MMD -MP \
 		-MF $@.d -o $@ $< $(CORE) $(LIBS)
 
+# Looks at its own RPATH, below wherever it lies.
+$(B)/tests/test_search: LIBS += -Wl,--export-dynamic,--disable-new-dtags \
+	-Wl,-rpath,'$$ORIGIN/of-program:/mi-test-absolute'
+
 # Changes when compiler or flags change, and everything is built again.
 $(B)/flags: FORCE
 	@mkdir -p $(@D)

@@ -509,8 +509,7 @@ static void tell_damaged(const struct mi_objects *objects, struct item *item,
     drop_copy(objects, item);
     item->entry.kind = MI_KIND_ABSENT;
     item->entry.code = MI_MIRROR_REFUSED;
-    item->text = strdup(why->text);
-    if (!item->text || why->domain != MI_FORMAT) {
+    if (why->domain != MI_FORMAT || !(item->text = strdup(why->text))) {
         refuse(objects, item, why->text);
         return;
     }
@@ -765,14 +764,13 @@ static int find_name(struct closure *closure, const char *caller,
         .path = caller, .inherited = "", .elf = &elf};
     struct item item = {.path = (char *)(uintptr_t)caller};
     void *bytes = MAP_FAILED;
-    int file = caller[0] ? open_object(objects, &item) : -1, rc = 0;
+    int file = caller[0] ? open_object(objects, &item) : -1, rc;
 
     if (file >= 0)
         bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (bytes != MAP_FAILED)
-        rc = mi_elf_parse(bytes, item.size, &elf, err);
-    if (rc == 0)
-        rc = mi_needs_write_one(&config, &object, name, out, err);
+    if (bytes != MAP_FAILED && mi_elf_parse(bytes, item.size, &elf, err) != 0)
+        elf = (struct mi_elf){0}; /* it is running, after all */
+    rc = mi_needs_write_one(&config, &object, name, out, err);
     mi_elf_clear(&elf);
     if (bytes != MAP_FAILED)
         munmap(bytes, item.size);

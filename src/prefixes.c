@@ -93,7 +93,7 @@ int mi_prefixes_add(char ***list, const char *paths, const char *origin,
 }
 
 /* Length of the longest prefix of 'path' in the list. */
-static size_t longest(char *const *list, const char *path)
+static size_t longest_prefix(char *const *list, const char *path)
 {
     size_t best = 0;
 
@@ -112,10 +112,10 @@ static size_t longest(char *const *list, const char *path)
 int mi_prefixes_shared(char *const *share, char *const *local,
                        const char *path)
 {
-    return longest(share, path) >= longest(local, path);
+    return longest_prefix(share, path) >= longest_prefix(local, path);
 }
 
 int mi_prefixes_has(char *const *list, const char *path)
 {
-    return longest(list, path) > 0;
+    return longest_prefix(list, path) > 0;
 }

@@ -75,11 +75,16 @@ struct mi_preload *mi_preload_create(const struct mi_preload_config *config)
 
 /* ---- needs -------------------------------------------------------------- */
 
-/* What an object needs, directly or not, in the linker's order: texts of
- * mi_record_need(), which live in the store.
- */
+/* One need: all texts live in the store. */
+struct one {
+    const char *text;   /* as of mi_record_need() */
+    const char *soname; /* "": none, or not known */
+    int help;           /* of one who needs it */
+};
+
+/* What an object needs, directly or not, in the linker's order. */
 struct needs {
-    const char **list;
+    struct one *list;
     size_t count, room;
 };
 
@@ -89,38 +94,6 @@ static const char *name_of(const char *need)
     const char *slash = strrchr(need, '/');
 
     return MI_NEED_KIND(need) == MI_NEED_PATH || !slash ? need + 1 : slash + 1;
-}
-
-static int needs_add(struct needs *needs, const char *need)
-{
-    size_t room = needs->room ? needs->room * 2 : 64;
-    const char **bigger;
-
-    for (size_t i = 0; i < needs->count; i++)
-        if (strcmp(needs->list[i] + 1, need + 1) == 0) {
-            if (MI_NEED_HELP(need))
-                needs->list[i] = need;
-            return 0;
-        }
-    if (needs->count == needs->room) {
-        bigger = realloc(needs->list, room * sizeof(*bigger));
-        if (!bigger)
-            return -1;
-        needs->list = bigger;
-        needs->room = room;
-    }
-    needs->list[needs->count++] = need;
-    return 0;
-}
-
-static int needs_add_all(struct needs *needs, const struct mi_record *record)
-{
-    const char *need = NULL;
-
-    while ((need = mi_record_need(record, need)) != NULL)
-        if (needs_add(needs, need) != 0)
-            return -1;
-    return 0;
 }
 
 static int on_tree(const char *need)
@@ -141,6 +114,76 @@ static const struct mi_record *record_of(const struct mi_preload *preload,
                : NULL;
 }
 
+/* The need that answers to the same name, or NULL: the linker takes what it
+ * came to first.
+ */
+static struct one *answers(const struct needs *needs, const char *need)
+{
+    const char *name = name_of(need);
+
+    for (size_t i = 0; i < needs->count; i++)
+        if (strcmp(name_of(needs->list[i].text), name) == 0 ||
+            strcmp(needs->list[i].soname, name) == 0)
+            return &needs->list[i];
+    return NULL;
+}
+
+static int append(struct needs *needs, const struct one *one)
+{
+    size_t room = needs->room ? needs->room * 2 : 64;
+    struct one *bigger;
+
+    if (needs->count == needs->room) {
+        bigger = realloc(needs->list, room * sizeof(*bigger));
+        if (!bigger)
+            return -1;
+        needs->list = bigger;
+        needs->room = room;
+    }
+    needs->list[needs->count++] = *one;
+    return 0;
+}
+
+static int add_all(const struct mi_preload *preload, struct needs *needs,
+                   const struct mi_record *record);
+
+static int add(const struct mi_preload *preload, struct needs *needs,
+               const char *need, int help)
+{
+    const struct mi_record *record = NULL;
+    struct one one = {.text = need, .soname = "", .help = help},
+               *other = answers(needs, need);
+
+    if (other) {
+        other->help |= help;
+        return 0;
+    }
+    if (on_tree(need)) {
+        record = record_of(preload, need);
+        if (!record)
+            return -1;
+        one.soname = mi_record_soname(record);
+    }
+    if (append(needs, &one) != 0)
+        return -1;
+    /* What an alias stands for comes in its place. */
+    return MI_NEED_KIND(need) == MI_NEED_PATH ? add_all(preload, needs, record)
+                                              : 0;
+}
+
+static int add_all(const struct mi_preload *preload, struct needs *needs,
+                   const struct mi_record *record)
+{
+    /* Of an object without a copy, $ORIGIN is on the tree. */
+    const int direct = record->kind != MI_KIND_MIRROR;
+    const char *need = NULL;
+
+    while ((need = mi_record_need(record, need)) != NULL)
+        if (add(preload, needs, need, direct || MI_NEED_HELP(need)) != 0)
+            return -1;
+    return 0;
+}
+
 /* All that the object needs.  1 if the linker has to be helped, 0 if not, -1
  * if that cannot be done: something is known to the linker only.
  */
@@ -149,22 +192,22 @@ static int collect(struct mi_preload *preload, const struct mi_record *record,
 {
     int help = 0;
 
-    if (needs_add_all(needs, record) != 0)
+    if (add_all(preload, needs, record) != 0)
         return -1;
     for (size_t i = 0; i < needs->count; i++) {
-        const char *need = needs->list[i];
-        int helped = MI_NEED_HELP(need) && !is_seen(preload, name_of(need));
+        const struct one one = needs->list[i]; /* the list may move */
+        int wanted = one.help && !is_seen(preload, name_of(one.text));
 
-        help |= helped;
-        if (MI_NEED_KIND(need) == MI_NEED_UNKNOWN && helped)
+        help |= wanted;
+        if (MI_NEED_KIND(one.text) == MI_NEED_UNKNOWN && wanted)
             return -1;
-        if (!on_tree(need))
+        if (!on_tree(one.text))
             continue;
-        record = record_of(preload, need);
-        if (!record || needs_add_all(needs, record) != 0)
+        record = record_of(preload, one.text);
+        if (!record || add_all(preload, needs, record) != 0)
             return -1;
-        help |=
-            record->kind != MI_KIND_MIRROR && !is_seen(preload, name_of(need));
+        help |= record->kind != MI_KIND_MIRROR &&
+                !is_seen(preload, name_of(one.text));
     }
     return help;
 }
@@ -291,10 +334,10 @@ static int search_all(struct build *build, const struct needs *needs)
     int searched;
 
     for (size_t i = 0; i < needs->count; i++) {
-        if (!on_tree(needs->list[i]) ||
-            is_seen(build->preload, name_of(needs->list[i])))
+        if (!on_tree(needs->list[i].text) ||
+            is_seen(build->preload, name_of(needs->list[i].text)))
             continue;
-        if (!find_place(build, needs->list[i], place, &searched))
+        if (!find_place(build, needs->list[i].text, place, &searched))
             return -1;
         mi_search_directory(place, directory);
         if (searched && search_in(build, directory) < 0)
@@ -308,7 +351,7 @@ static int need_all(struct build *build, const struct needs *needs)
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < needs->count; i++) {
-        const char *text = needs->list[i];
+        const char *text = needs->list[i].text;
 
         if (on_tree(text))
             rc = need_on_tree(build, text);
@@ -357,7 +400,7 @@ static void note_all(struct mi_preload *preload, const struct needs *needs)
 {
     pthread_mutex_lock(&preload->lock);
     for (size_t i = 0; i < needs->count; i++)
-        add_seen(preload, name_of(needs->list[i]));
+        add_seen(preload, name_of(needs->list[i].text));
     pthread_mutex_unlock(&preload->lock);
 }
 

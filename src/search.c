@@ -219,14 +219,19 @@ static char *program_path(const struct mi_search *search, const char *caller)
     char program[PATH_MAX], *own, *both;
     void *function = caller ? dlsym(RTLD_DEFAULT, caller) : NULL;
     ssize_t size = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    struct link_map *map = NULL;
     Dl_info info;
 
     program[size > 0 ? size : 0] = '\0';
     own = rpath_of(search, program, "");
-    if (!own || !function || !dladdr(function, &info) || !info.dli_fname ||
-        info.dli_fname[0] != '/' || strcmp(info.dli_fname, program) == 0)
+    /* The program itself is without a name there; the one that dladdr() gives
+     * is argv[0], which may be a link.
+     */
+    if (!own || !function ||
+        !dladdr1(function, &info, (void **)&map, RTLD_DL_LINKMAP) ||
+        map->l_name[0] != '/')
         return own;
-    both = rpath_of(search, info.dli_fname, own);
+    both = rpath_of(search, map->l_name, own);
     free(own);
     return both;
 }

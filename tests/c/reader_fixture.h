@@ -17,6 +17,7 @@ struct fixture {
     char scratch[PATH_MAX]; /* holds the two: */
     char tree[PATH_MAX];    /* what is read */
     char top[PATH_MAX];     /* where the mirror is */
+    char **local;           /* prefixes that are not of the tree; NULL: none */
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror;
@@ -36,22 +37,30 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
     snprintf(f->notice, sizeof(f->notice), "%s", text);
 }
 
-/* 'stream' as in the reader's configuration. */
-static inline void fixture_make(struct fixture *f, size_t capacity,
+/* Directories for the tree and the mirror, in a new one. */
+static inline void fixture_place(struct fixture *f)
+{
+    memset(f, 0, sizeof(*f));
+    check_scratch(f->scratch);
+    check_need(mkdir(check_join(f->tree, f->scratch, "tree"), 0700) == 0 &&
+                   mkdir(check_join(f->top, f->scratch, "top"), 0700) == 0,
+               f->scratch);
+}
+
+/* A reader for what fixture_place() has made; 'stream' as in its
+ * configuration.
+ */
+static inline void fixture_open(struct fixture *f, size_t capacity,
                                 int mirrored, int threads, int stream)
 {
     struct mi_reader_config config = {
+        .local = f->local,
         .rule = {.magic = {1, 2, 3, 4}, .check_hash = 'd'},
         .threads = threads,
         .stream = stream,
         .notice = fixture_notice,
         .arg = f};
 
-    memset(f, 0, sizeof(*f));
-    check_scratch(f->scratch);
-    check_need(mkdir(check_join(f->tree, f->scratch, "tree"), 0700) == 0 &&
-                   mkdir(check_join(f->top, f->scratch, "top"), 0700) == 0,
-               f->scratch);
     check_need(mi_store_create_private(&f->store, capacity, NULL) == 0 &&
                    mi_mailbox_create_private(&f->mailbox, NULL) == 0,
                "store");
@@ -63,13 +72,26 @@ static inline void fixture_make(struct fixture *f, size_t capacity,
     check_need(mi_reader_create(&f->reader, &config, NULL) == 0, "reader");
 }
 
-static inline void fixture_clear(struct fixture *f)
+static inline void fixture_make(struct fixture *f, size_t capacity,
+                                int mirrored, int threads, int stream)
+{
+    fixture_place(f);
+    fixture_open(f, capacity, mirrored, threads, stream);
+}
+
+/* All but the directories. */
+static inline void fixture_close(struct fixture *f)
 {
     mi_reader_destroy(f->reader);
     mi_mirror_destroy(f->mirror);
     mi_mailbox_destroy(f->mailbox);
     mi_store_destroy(f->store);
     CHECK(check_entries(f->top) == 0);
+}
+
+static inline void fixture_clear(struct fixture *f)
+{
+    fixture_close(f);
     check_remove(f->scratch);
 }
 
@@ -152,20 +174,52 @@ static inline int fixture_idle(void *arg)
 
 #define FIXTURE_NEEDED 6 /* libraries at most */
 
-/* One segment that is the whole file, at address 0. */
-struct fixture_image {
-    Elf64_Ehdr header;
-    Elf64_Phdr segment[2];
-    Elf64_Dyn dynamic[FIXTURE_NEEDED + 4];
-    char strings[1000];
+/* What an object says of itself; NULL: nothing.  'needed' ends with a NULL. */
+struct fixture_tags {
+    const char *const *needed;
+    const char *soname;
+    const char *rpath;
+    const char *runpath;
+    const char *text; /* one more string in its table */
 };
 
-/* Write a shared object that needs these libraries (a list that ends with
- * NULL) from the directories 'runpath' (NULL: none said).
+/* One segment that is the whole file, at address 0, aligned for any size of
+ * pages, and a symbol table with the null symbol: the dynamic linker takes it.
  */
-static inline void fixture_object(const char *path, const char *const *needed,
-                                  const char *runpath)
+struct fixture_image {
+    Elf64_Ehdr header;
+    Elf64_Phdr segment[3];
+    Elf64_Sym symbol;
+    Elf64_Dyn dynamic[FIXTURE_NEEDED + 8];
+    char strings[1500];
+};
+
+/* The next entry, whose value is an offset or the place of a string. */
+static inline void fixture_entry(struct fixture_image *image, Elf64_Sxword tag,
+                                 uint64_t value, const char *string)
 {
+    Elf64_Dyn *entry = image->dynamic;
+    size_t used = 1;
+
+    if (tag != DT_STRTAB && tag != DT_STRSZ && tag != DT_SYMTAB && !string)
+        return;
+    while (entry->d_tag != DT_NULL)
+        entry++;
+    while (image->strings[used])
+        used += strlen(image->strings + used) + 1;
+    check_need(!string || used + strlen(string) + 2 < sizeof(image->strings),
+               "room for strings");
+    if (string && string[0])
+        strcpy(image->strings + used, string);
+    else
+        used = 0; /* where the table has an empty one */
+    *entry = (Elf64_Dyn){.d_tag = tag, .d_un.d_val = string ? used : value};
+}
+
+static inline void fixture_write(const char *path,
+                                 const struct fixture_tags *tags)
+{
+    const size_t dynamic = offsetof(struct fixture_image, dynamic);
     struct fixture_image image = {
         .header = {.e_ident = {127, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB,
                                EV_CURRENT},
@@ -175,39 +229,46 @@ static inline void fixture_object(const char *path, const char *const *needed,
                    .e_phoff = offsetof(struct fixture_image, segment),
                    .e_ehsize = sizeof(Elf64_Ehdr),
                    .e_phentsize = sizeof(Elf64_Phdr),
-                   .e_phnum = 2}};
-    Elf64_Dyn *dynamic = image.dynamic;
-    size_t used = 1;
+                   .e_phnum = 3},
+        .segment = {
+            {.p_type = PT_LOAD,
+             .p_flags = PF_R | PF_W,
+             .p_filesz = sizeof(image),
+             .p_memsz = sizeof(image),
+             .p_align = 65536},
+            {.p_type = PT_DYNAMIC,
+             .p_flags = PF_R | PF_W,
+             .p_offset = dynamic,
+             .p_vaddr = dynamic,
+             .p_filesz = sizeof(image.dynamic),
+             .p_memsz = sizeof(image.dynamic),
+             .p_align = 8},
+            {.p_type = PT_GNU_STACK, .p_flags = PF_R | PF_W, .p_align = 16}}};
 
-    image.segment[0] = (Elf64_Phdr){.p_type = PT_LOAD,
-                                    .p_filesz = sizeof(image),
-                                    .p_memsz = sizeof(image),
-                                    .p_align = 1};
-    image.segment[1] =
-        (Elf64_Phdr){.p_type = PT_DYNAMIC,
-                     .p_offset = offsetof(struct fixture_image, dynamic),
-                     .p_vaddr = offsetof(struct fixture_image, dynamic),
-                     .p_filesz = sizeof(image.dynamic),
-                     .p_memsz = sizeof(image.dynamic),
-                     .p_align = 1};
-    for (; *needed; needed++, dynamic++) {
-        dynamic->d_tag = DT_NEEDED;
-        dynamic->d_un.d_val = used;
-        strcpy(image.strings + used, *needed);
-        used += strlen(*needed) + 1;
-    }
-    if (runpath) {
-        dynamic->d_tag = DT_RUNPATH;
-        dynamic->d_un.d_val = used;
-        strcpy(image.strings + used, runpath);
-        dynamic++;
-    }
-    dynamic->d_tag = DT_STRTAB;
-    dynamic->d_un.d_ptr = offsetof(struct fixture_image, strings);
-    dynamic++;
-    dynamic->d_tag = DT_STRSZ;
-    dynamic->d_un.d_val = sizeof(image.strings);
+    for (const char *const *name = tags->needed; name && *name; name++)
+        fixture_entry(&image, DT_NEEDED, 0, *name);
+    fixture_entry(&image, DT_SONAME, 0, tags->soname);
+    fixture_entry(&image, DT_RPATH, 0, tags->rpath);
+    fixture_entry(&image, DT_RUNPATH, 0, tags->runpath);
+    /* A tag that nobody knows: of the string alone. */
+    fixture_entry(&image, DT_LOOS + 0x7ffff, 0, tags->text);
+    fixture_entry(&image, DT_STRTAB, offsetof(struct fixture_image, strings),
+                  NULL);
+    fixture_entry(&image, DT_STRSZ, sizeof(image.strings), NULL);
+    fixture_entry(&image, DT_SYMTAB, offsetof(struct fixture_image, symbol),
+                  NULL);
     check_write(path, &image, sizeof(image));
+}
+
+/* Write a shared object that needs these libraries (a list that ends with
+ * NULL) from the directories 'runpath' (NULL: none said).
+ */
+static inline void fixture_object(const char *path, const char *const *needed,
+                                  const char *runpath)
+{
+    struct fixture_tags tags = {.needed = needed, .runpath = runpath};
+
+    fixture_write(path, &tags);
 }
 
 /* Is it in the mirror, as it is in the tree, and said to be? */

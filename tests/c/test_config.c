@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "../../src/config.h"
+#include "../../src/list.h"
 
 /* What get() answers. */
 struct variable {
@@ -22,6 +23,7 @@ static char *get(const char *name)
 
     for (int i = 0; i < NUMBERS; i++)
         known |= strcmp(name, numbers[i]) == 0;
+    known |= strcmp(name, "TMPDIR") == 0;
     asked += !known;
     for (struct variable *v = variables; v->name; v++)
         if (strcmp(v->name, name) == 0)
@@ -385,6 +387,51 @@ static void test_make_report(void)
     }
 }
 
+/* What is the node's own comes behind what was given. */
+static void test_make_local_own_directories_added(void)
+{
+    static const char *const own[] = {"/tmp", "/var/tmp", "/dev",
+                                      "/run", "/proc",    "/sys"};
+    char given[] = "/given", *list[] = {given, NULL};
+    struct mi_options options = {.strategy = MI_STRATEGY_ALL, .local = list};
+    struct mi_config config;
+
+    set_one(NULL, NULL);
+    make(&config, &options, NULL);
+    CHECK(config.job.local == config.local);
+    CHECK(strcmp(config.local[0], "/given") == 0 && config.local[0] != given);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        CHECK_FOR(own[i], mi_list_has(config.local, own[i]));
+    CHECK(mi_list_length(config.local) == 7);
+    mi_config_clear(&config);
+    CHECK(!config.local && mi_list_length(list) == 1);
+    options.local = NULL;
+    make(&config, &options, NULL);
+    CHECK(mi_list_length(config.local) == 6);
+    mi_config_clear(&config);
+}
+
+static void test_make_local_tmpdir_added(void)
+{
+    static const struct {
+        const char *value;
+        int added;
+    } cases[] = {{"/scratch/me", 1}, {"", 0}, {"/", 0}, {"relative", 0}};
+    struct mi_options options = {.strategy = MI_STRATEGY_ALL};
+    struct mi_config config;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        set_one("TMPDIR", cases[i].value);
+        make(&config, &options, NULL);
+        CHECK_FOR(cases[i].value,
+                  mi_list_has(config.local, cases[i].value) == cases[i].added);
+        CHECK_FOR(cases[i].value,
+                  mi_list_length(config.local) == 6 + (size_t)cases[i].added);
+        mi_config_clear(&config);
+    }
+    set_one(NULL, NULL);
+}
+
 int main(void)
 {
     test_make_nothing_given_defaults();
@@ -401,5 +448,7 @@ int main(void)
     test_make_libdir_long_whole();
     test_make_direct();
     test_make_report();
+    test_make_local_own_directories_added();
+    test_make_local_tmpdir_added();
     return check_report();
 }

@@ -176,7 +176,7 @@ static void expect_copy(struct fixture *f, const char *path)
     CHECK_FOR(path, (record->object == 0) == (size == 0));
     CHECK_FOR(path, check_holds(place_of(f, path), bytes, size));
     CHECK_FOR(path, strcmp(mi_record_place(record), path) == 0);
-    CHECK_FOR(path, !mi_record_before(record, NULL));
+    CHECK_FOR(path, !mi_record_need(record, NULL));
     check_need(stat(path, &original) == 0, path);
     CHECK_FOR(path, stat(place_of(f, path), &copy) == 0);
     CHECK_FOR(path,

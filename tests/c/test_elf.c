@@ -804,6 +804,81 @@ static void test_normal_long_path(void)
     free(out);
 }
 
+/* ---- what an object opens by itself --------------------------------------
+ */
+
+static void test_opens_by_string_table(void)
+{
+    static const struct {
+        const char *strings;
+        size_t size;
+        int opens;
+    } cases[] = {{"\0dlopen", 8, 1},
+                 {"\0dlmopen", 9, 1},
+                 {"\0dlopen\0x", 10, 1},
+                 {"\0my_dlopen", 11, 1},
+                 {"\0dlopen", 7, 0}, /* is not terminated */
+                 {"\0dlopens", 9, 0},
+                 {"\0dlsym", 7, 0},
+                 {"", 1, 0},
+                 {"", 0, 0}};
+    struct mi_elf elf = {0};
+
+    CHECK(!mi_elf_opens(&elf));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        elf.strings = cases[i].strings;
+        elf.strings_size = cases[i].size;
+        CHECK_FOR(cases[i].strings + 1, mi_elf_opens(&elf) == cases[i].opens);
+    }
+}
+
+/* The names in 'bytes', each followed by a blank. */
+static void expect_names(const char *bytes, size_t size, const char *expected)
+{
+    char *block = malloc(size ? size : 1), found[200] = "";
+    size_t cursor = 0;
+    const char *name;
+
+    if (!block)
+        abort();
+    memcpy(block, bytes, size); /* no byte more: a sanitizer sees it */
+    while ((name = mi_elf_name_next(block, size, &cursor)) != NULL) {
+        CHECK_FOR(expected, name >= block && name < block + size);
+        strcat(strcat(found, name), " ");
+    }
+    CHECK_FOR(found, same(found, expected));
+    CHECK_FOR(expected, cursor == size);
+    CHECK_FOR(expected, !mi_elf_name_next(block, size, &cursor));
+    free(block);
+}
+
+static void test_name_next_libraries_found(void)
+{
+    expect_names("", 0, "");
+    expect_names("liba.so", 8, "liba.so ");
+    expect_names("liba.so.1.2", 12, "liba.so.1.2 ");
+    expect_names("\1\2liba.so\0\3libb-2_x+.so.6\0.so\0c.so", 35,
+                 "liba.so libb-2_x+.so.6 c.so ");
+    expect_names("/d/liba.so\0%s.so", 17, "liba.so s.so ");
+}
+
+static void test_name_next_others_passed_over(void)
+{
+    expect_names("liba.so", 7, ""); /* not terminated */
+    expect_names("liba.so.", 8, "");
+    expect_names("liba.sox", 9, "");
+    expect_names("liba.so x", 10, "");
+    expect_names(".so", 4, "");
+    expect_names(".s", 2, "");
+    expect_names("liba.so-1", 10, "");
+}
+
+static void test_name_next_two_in_one_first_counts(void)
+{
+    expect_names("a.so.so", 8, "a.so.so ");
+    expect_names("a.sob.so", 9, "");
+}
+
 int main(void)
 {
     test_parse_built_fields();
@@ -828,6 +903,10 @@ int main(void)
     test_normal_invalid_refused();
     test_normal_short_paths_alike();
     test_normal_long_path();
+    test_opens_by_string_table();
+    test_name_next_libraries_found();
+    test_name_next_others_passed_over();
+    test_name_next_two_in_one_first_counts();
     printf("%d passed, %d failed\n", passed, failed);
     return failed ? 1 : 0;
 }

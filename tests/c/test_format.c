@@ -365,9 +365,9 @@ static void test_frame_other_version_named(void)
     struct mi_frame frame = records_frame();
     struct mi_error err;
 
-    frame.version = MI_FORMAT_VERSION + 41;
+    frame.version = MI_FORMAT_VERSION + 40;
     CHECK(refused(mi_frame_check(&frame, SEQUENCE, USED, &err), &err));
-    CHECK(strstr(err.text, "format 42") && strstr(err.text, "format 1"));
+    CHECK(strstr(err.text, "format 42") && strstr(err.text, "format 2"));
     frame = records_frame();
     frame.magic ^= 1;
     CHECK(refused(mi_frame_check(&frame, SEQUENCE, USED, &err), &err));
@@ -862,86 +862,130 @@ static struct mi_record *make_mirror(const void *bytes, size_t size)
     return record;
 }
 
-/* Its place, and then what has to be open before it, as "PLACE|A|B". */
+/* "PLACE|SONAME|LINK" and what it needs, as "|NEED" each. */
 static void expect_texts(const void *bytes, size_t size, const char *expected)
 {
     struct mi_record *record = make_mirror(bytes, size);
-    const char *before = NULL;
+    const char *need = NULL;
     char found[200];
     size_t used;
 
-    used =
-        (size_t)snprintf(found, sizeof(found), "%s", mi_record_place(record));
+    used = (size_t)snprintf(found, sizeof(found), "%s|%s|%s",
+                            mi_record_place(record), mi_record_soname(record),
+                            mi_record_link(record));
     while (used < sizeof(found) &&
-           (before = mi_record_before(record, before)) != NULL)
-        used += (size_t)snprintf(found + used, sizeof(found) - used, "|%s",
-                                 before);
-    CHECK_FOR(expected, strcmp(found, expected) == 0);
+           (need = mi_record_need(record, need)) != NULL)
+        used +=
+            (size_t)snprintf(found + used, sizeof(found) - used, "|%s", need);
+    CHECK_FOR(found, strcmp(found, expected) == 0);
     free(record);
 }
 
-static void test_before_none_nothing(void)
+static void test_mirror_no_texts_own_path(void)
 {
-    expect_texts(NULL, 0, "/d");
-    expect_texts("", 1, "/d");
-    expect_texts("/place", 7, "/place");
+    expect_texts(NULL, 0, "/d||");
+    expect_texts("", 1, "/d||");
+    expect_texts("\0", 2, "/d||");
+    expect_texts("\0\0", 3, "/d||");
 }
 
-static void test_before_names_in_order(void)
+static void test_mirror_each_text_told(void)
 {
-    expect_texts("\0liba.so", 9, "/d|liba.so");
-    expect_texts("/place\0liba.so", 15, "/place|liba.so");
-    expect_texts("\0liba.so\0/lib/libb.so\0c", 24,
-                 "/d|liba.so|/lib/libb.so|c");
-    expect_texts("/p\0c\0b\0a\0b", 11, "/p|c|b|a|b");
+    expect_texts("/place", 7, "/place||");
+    expect_texts("/place\0liba.so", 15, "/place|liba.so|");
+    expect_texts("/place\0liba.so\0/to", 19, "/place|liba.so|/to");
+    expect_texts("\0\0/to", 6, "/d||/to");
 }
 
-static void test_before_many_names_found(void)
+static void test_mirror_needs_in_order(void)
+{
+    expect_texts("\0\0\0sliba.so", 12, "/d|||sliba.so");
+    expect_texts("/p\0s\0/l\0M/c\0sb\0Ua\0sb", 21, "/p|s|/l|M/c|sb|Ua|sb");
+}
+
+static void test_mirror_many_needs_found(void)
 {
     enum { COUNT = 1000 };
-    char text[COUNT * 8] = "", *end = text + 1;
+    char text[COUNT * 8] = "", *end = text + 3;
     struct mi_record *record;
-    const char *before = NULL;
+    const char *need = NULL;
     int right = 0;
 
     for (int i = 0; i < COUNT; i++)
-        end += snprintf(end, 8, "%d", i) + 1;
+        end += snprintf(end, 8, "s%d", i) + 1;
     record = make_mirror(text, (size_t)(end - text));
-    for (int i = 0; (before = mi_record_before(record, before)) != NULL; i++)
-        right += atoi(before) == i;
+    for (int i = 0; (need = mi_record_need(record, need)) != NULL; i++)
+        right += atoi(need + 1) == i;
     CHECK(right == COUNT);
     free(record);
 }
 
 /* As the line that says why an object is damaged is. */
-static void test_before_unterminated_ignored(void)
+static void test_mirror_unterminated_ignored(void)
 {
-    expect_texts("x", 1, "/d");
-    expect_texts("/place", 6, "/d");
-    expect_texts("\0liba.so", 8, "/d");
-    expect_texts("/place\0liba.so\0libb.so", 22, "/d");
+    expect_texts("x", 1, "/d||");
+    expect_texts("/place", 6, "/d||");
+    expect_texts("\0\0\0sliba.so", 11, "/d||");
 }
 
-static void test_before_any_bytes_read_inside(void)
+/* What has no copy has the same texts; other answers have none. */
+static void test_mirror_refused_texts_read(void)
+{
+    static const char bytes[] = "/p\0s\0\0sx";
+    struct mi_record *record = make_mirror(bytes, sizeof(bytes));
+
+    record->kind = MI_KIND_ABSENT;
+    record->code = MI_MIRROR_REFUSED;
+    CHECK(strcmp(mi_record_place(record), "/p") == 0);
+    CHECK(strcmp(mi_record_soname(record), "s") == 0);
+    CHECK(mi_record_need(record, NULL) &&
+          strcmp(mi_record_need(record, NULL), "sx") == 0);
+    for (int code = 0; code < 3; code++) {
+        record->code = code == 0 ? MI_MIRROR_DAMAGED : code == 1 ? ENOENT : 0;
+        CHECK(strcmp(mi_record_place(record), "/d") == 0);
+        CHECK(!mi_record_soname(record)[0] && !mi_record_link(record)[0]);
+        CHECK(!mi_record_need(record, NULL));
+    }
+    free(record);
+}
+
+static void test_mirror_any_bytes_read_inside(void)
 {
     static const char bytes[] = "\0a\0\0b\0\0\0\0c/\0d";
-    const char *before = NULL;
+    const char *need = NULL;
     struct mi_record *record;
 
     for (size_t from = 0; from < sizeof(bytes); from++) {
         for (size_t to = from; to <= sizeof(bytes); to++) {
             record = make_mirror(bytes + from, to - from);
             CHECK(mi_record_place(record)[0] != '\0');
+            CHECK(strlen(mi_record_soname(record)) +
+                      strlen(mi_record_link(record)) <=
+                  to - from);
             for (size_t i = 0; i <= to - from; i++) {
-                before = mi_record_before(record, before);
-                if (!before)
+                need = mi_record_need(record, need);
+                if (!need)
                     break;
-                CHECK(before + strlen(before) <
+                CHECK(need + strlen(need) <
                       (const char *)mi_record_payload(record) + record->size);
             }
-            CHECK(!before);
+            CHECK(!need);
             free(record);
         }
+    }
+}
+
+/* A capital letter says that the linker has to be helped. */
+static void test_need_letters_told_apart(void)
+{
+    static const char letters[] = "smvlpu";
+
+    for (const char *p = letters; *p; p++) {
+        const char small[] = {*p, 'x', '\0'};
+        const char capital[] = {(char)(*p - 'a' + 'A'), 'x', '\0'};
+
+        CHECK_FOR(small, MI_NEED_KIND(small) == *p && !MI_NEED_HELP(small));
+        CHECK_FOR(small, MI_NEED_KIND(capital) == *p && MI_NEED_HELP(capital));
     }
 }
 
@@ -976,10 +1020,13 @@ int main(void)
     test_damaged_list_offset_read_inside();
     test_damaged_list_no_terminator_read_inside();
     test_match_name_with_nul_nothing_found();
-    test_before_none_nothing();
-    test_before_names_in_order();
-    test_before_many_names_found();
-    test_before_unterminated_ignored();
-    test_before_any_bytes_read_inside();
+    test_mirror_no_texts_own_path();
+    test_mirror_each_text_told();
+    test_mirror_needs_in_order();
+    test_mirror_many_needs_found();
+    test_mirror_unterminated_ignored();
+    test_mirror_refused_texts_read();
+    test_mirror_any_bytes_read_inside();
+    test_need_letters_told_apart();
     return check_report();
 }

@@ -238,6 +238,62 @@ static void test_finish_parent_of_root_stays_inside(void)
     check_need(mkdir(scratch, 0700) == 0, scratch);
 }
 
+static void test_link_same_file(void)
+{
+    struct mi_mirror *mirror = make();
+    char first[PATH_MAX * 2], job[PATH_MAX];
+    struct stat one, two;
+    struct mi_error err;
+
+    CHECK(put(mirror, 1, "/a/b.so", "bytes", 5, NULL) == 0);
+    CHECK(put(mirror, 2, "/a/other.so", "other", 5, NULL) == 0);
+    CHECK(mi_mirror_link(mirror, "/a/b.so", "/c/d/../e.so", NULL) == 0);
+    strcpy(first, place_of(mirror, "/a/b.so"));
+    CHECK(stat(first, &one) == 0 &&
+          stat(place_of(mirror, "/c/e.so"), &two) == 0);
+    CHECK(one.st_ino == two.st_ino && two.st_nlink == 2);
+    CHECK(mi_mirror_bytes(mirror) == 10); /* no more than before */
+    /* What is there stays. */
+    CHECK(mi_mirror_link(mirror, "/a/b.so", "/a/other.so", NULL) == 0);
+    CHECK(check_holds(place_of(mirror, "/a/other.so"), "other", 5));
+    mi_error_clear(&err);
+    CHECK(mi_mirror_link(mirror, "/a/absent.so", "/a/f.so", &err) == -1);
+    CHECK(err.domain == MI_ERRNO && err.code == ENOENT);
+    CHECK(mi_mirror_link(mirror, "relative", "/a/f.so", &err) == -1);
+    CHECK(mi_mirror_link(mirror, "/a/b.so", "relative", &err) == -1);
+    CHECK(mi_mirror_link(mirror, "/a/b.so", "/a/b.so/f.so", &err) == -1);
+    CHECK(mi_mirror_link(mirror, "/../a/b.so", "/../../g.so", NULL) == 0);
+    CHECK(access(place_of(mirror, "/g.so"), F_OK) == 0);
+    job_of(mirror, job);
+    CHECK(check_entries(job) == 2);
+    mi_mirror_destroy(mirror);
+    CHECK(check_entries(scratch) == 0);
+}
+
+/* Thousands may be begun at a time. */
+static void test_part_closed_finished_or_abandoned(void)
+{
+    struct mi_mirror *mirror = make();
+    struct mi_part part, other;
+    char job[PATH_MAX];
+    int file;
+
+    CHECK(mi_mirror_begin(mirror, 1, 5, 0755, &part, NULL) == 0);
+    CHECK(mi_mirror_begin(mirror, 2, 5, 0755, &other, NULL) == 0);
+    CHECK(mi_part_write(&part, 0, "bytes", 5, NULL) == 0);
+    file = part.file;
+    mi_part_close(&part);
+    mi_part_close(&part);
+    mi_part_close(&other);
+    CHECK(part.file == -1 && fcntl(file, F_GETFD) == -1);
+    CHECK(mi_mirror_finish(mirror, &part, "/a.so", NULL) == 0);
+    CHECK(check_holds(place_of(mirror, "/a.so"), "bytes", 5));
+    mi_mirror_abandon(mirror, &other);
+    job_of(mirror, job);
+    CHECK(check_entries(job) == 2);
+    mi_mirror_destroy(mirror);
+}
+
 static void test_begin_same_id_refused(void)
 {
     struct mi_mirror *mirror = make();
@@ -578,6 +634,8 @@ int main(void)
     test_finish_present_first_stays();
     test_finish_bad_path_refused();
     test_finish_parent_of_root_stays_inside();
+    test_link_same_file();
+    test_part_closed_finished_or_abandoned();
     test_begin_same_id_refused();
     test_remove_then_no_more_added();
     test_remove_forked_child_harmless();

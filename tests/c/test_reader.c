@@ -405,12 +405,15 @@ static void test_mirror_own_executable_copied(void)
     check_write(path, bytes, size);
     check_need(chmod(path, 0755) == 0, path);
     record = fixture_ask(&f, MI_MIRROR, path);
-    CHECK(record && record->kind == MI_KIND_MIRROR && record->size == 0);
+    CHECK(record && record->kind == MI_KIND_MIRROR);
+    CHECK(record && mi_record_need(record, NULL)); /* the C library */
     CHECK(record && record->file_size == size && record->object == 1);
     CHECK(strcmp(mi_mailbox_mirror(f.mailbox), mi_mirror_root(f.mirror)) == 0);
     CHECK(fixture_mirrored(&f, path));
     CHECK(mi_mirror_bytes(f.mirror) == size);
-    CHECK(fixture_operations(&f) == 1 && fixture_bytes(&f) == size);
+    /* It uses dlopen(3): what is beside it is looked at. */
+    CHECK(fixture_operations(&f) == 1 + 2);
+    CHECK(fixture_bytes(&f) > size && fixture_bytes(&f) < size + 1000);
     snprintf(place, sizeof(place), "%s%s", mi_mirror_root(f.mirror), path);
     CHECK(access(place, X_OK) == 0);
     fixture_clear(&f);
