@@ -139,7 +139,9 @@ static int write_path(const struct mi_needs_config *config,
                       FILE *out, struct mi_error *err)
 {
     char directory[PATH_MAX], path[PATH_MAX], parent[PATH_MAX];
+    const struct mi_record *list;
     const char *alias;
+    int rc;
 
     mi_search_directory(object->path, directory);
     if (mi_elf_origin(name, strlen(name), directory, path, sizeof(path)) ==
@@ -155,6 +157,9 @@ static int write_path(const struct mi_needs_config *config,
     if (mi_search_default(parent) ||
         !mi_prefixes_shared(config->share, config->local, name))
         return 0; /* the linker opens it where it is */
+    rc = config->list(config->arg, parent, &list, err);
+    if (rc != 1 || !is_file(list, strrchr(name, '/') + 1))
+        return rc < 0 ? -1 : 0; /* the linker will say so */
     if (config->add_alias(config->arg, name, &alias, err) != 0)
         return -1;
     put(out, MI_NEED_PATH, 1, alias);
@@ -194,7 +199,7 @@ static int make_lists(const struct mi_needs_config *config,
                       const struct mi_needs_object *object,
                       struct lists *lists, struct mi_error *err)
 {
-    const struct mi_search *search = config->search;
+    struct mi_search *search = config->search;
     const struct mi_elf *elf = object->elf;
     const char *const inherited[] = {object->inherited, NULL};
     const char *const rest[] = {object->inherited, search->program,
@@ -228,7 +233,7 @@ static void clear_lists(struct lists *lists)
 static int add_named(const struct mi_needs_config *config,
                      const struct mi_needs_object *object,
                      const char *directory, size_t length,
-                     struct mi_error *err)
+                     const char *inherits, struct mi_error *err)
 {
     char place[PATH_MAX], path[PATH_MAX];
     const struct mi_record *list;
@@ -248,7 +253,7 @@ static int add_named(const struct mi_needs_config *config,
     while ((name = mi_elf_name_next(object->image, object->size, &cursor)) !=
            NULL)
         if (is_file(list, name) && join(place, length, name, path) &&
-            config->add(config->arg, path, "", err) != 0)
+            config->open(config->arg, path, inherits, err) != 0)
             return -1;
     return 0;
 }
@@ -257,9 +262,10 @@ static int add_named(const struct mi_needs_config *config,
  * dladdr(3)), or where its search path leads in the mirror.
  */
 static int add_opened(const struct mi_needs_config *config,
-                      const struct mi_needs_object *object, const char *list,
-                      struct mi_error *err)
+                      const struct mi_needs_object *object,
+                      const struct lists *lists, struct mi_error *err)
 {
+    const char *list = lists->all;
     char directory[PATH_MAX];
     const char *entry;
     size_t length;
@@ -268,11 +274,12 @@ static int add_opened(const struct mi_needs_config *config,
         return 0;
     mi_search_directory(object->path, directory);
     if (mi_elf_locates(object->elf) &&
-        add_named(config, object, directory, strlen(directory), err) != 0)
+        add_named(config, object, directory, strlen(directory), lists->handed,
+                  err) != 0)
         return -1;
     while ((entry = mi_elf_path_next(&list, &length)) != NULL)
         if (entry[0] == '/' &&
-            add_named(config, object, entry, length, err) != 0)
+            add_named(config, object, entry, length, lists->handed, err) != 0)
             return -1;
     return 0;
 }
@@ -304,7 +311,7 @@ int mi_needs_write(const struct mi_needs_config *config,
                  : write_name(config, lists.all, lists.handed, elf->needed[i],
                               out, err);
     if (rc == 0)
-        rc = add_opened(config, object, lists.all, err);
+        rc = add_opened(config, object, &lists, err);
     clear_lists(&lists);
     return rc;
 }

@@ -14,7 +14,7 @@
 
 /* How to look around, and what to do with what is found. */
 struct mi_needs_config {
-    const struct mi_search *search;
+    struct mi_search *search;
     char *const *share; /* path prefixes: mi_prefixes_shared() */
     char *const *local;
     /* The listing of a directory of the tree: 1 with *list, 0 if that cannot
@@ -22,11 +22,14 @@ struct mi_needs_config {
      */
     int (*list)(void *arg, const char *directory,
                 const struct mi_record **list, struct mi_error *err);
-    /* The object 'path' of the tree is needed (or likely to be opened) by one
-     * whose RPATHs it 'inherits' (a list of mi_search_list()).
+    /* The object 'path' of the tree is needed by one whose RPATHs it
+     * 'inherits' (a list of mi_search_list()).
      */
     int (*add)(void *arg, const char *path, const char *inherits,
                struct mi_error *err);
+    /* The same for one that is likely to be opened. */
+    int (*open)(void *arg, const char *path, const char *inherits,
+                struct mi_error *err);
     /* The same for an object of ours that is to answer to the name 'path': its
      * own path, which lives as long as 'arg', goes to *alias.
      */

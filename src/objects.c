@@ -23,10 +23,18 @@
 /* Has what calls dlopen(3) for the interpreter. */
 #define CALLER "PyImport_ImportModule"
 
+/* Which file, and as it is now: an inode may be written again, or be another
+ * file's by and by.
+ */
+struct identity {
+    uint64_t device, inode, size;
+    int64_t mtime, ctime; /* nanoseconds */
+};
+
 /* A file of the tree that is in the mirror. */
 struct known {
     struct known *next;
-    uint64_t device, inode;
+    struct identity identity;
     char place[];
 };
 
@@ -99,6 +107,7 @@ struct item {
     void *bytes;         /* the copy, mapped; NULL: given away */
     size_t size;
     uint32_t mode;
+    struct identity identity;
     char *link;  /* place of the same file; or NULL */
     int linked;  /* another item is a link to this one */
     char *text;  /* the payload of 'entry' */
@@ -108,6 +117,13 @@ struct item {
     struct mi_entry entry; /* to be published; no key: it has a record */
 };
 
+/* What an object may open itself. */
+struct opened {
+    struct opened *next;
+    char *inherits;
+    char path[];
+};
+
 /* An object and all it needs, in the order of discovery: a worklist, because
  * libraries may need each other in circles and in long chains.
  */
@@ -115,6 +131,7 @@ struct closure {
     struct mi_objects *objects;
     struct item **list;
     size_t count, room;
+    struct opened *opened; /* join when all that is needed has */
 };
 
 static void item_free(struct item *item)
@@ -134,8 +151,20 @@ static void item_free(struct item *item)
     free(item);
 }
 
+static void opened_free(struct opened *opened)
+{
+    free(opened->inherits);
+    free(opened);
+}
+
 static void closure_clear(struct closure *closure)
 {
+    struct opened *opened;
+
+    while ((opened = closure->opened) != NULL) {
+        closure->opened = opened->next;
+        opened_free(opened);
+    }
     for (size_t i = 0; i < closure->count; i++)
         item_free(closure->list[i]);
     free(closure->list);
@@ -202,6 +231,35 @@ static int on_add(void *arg, const char *path, const char *inherits,
                   struct mi_error *err)
 {
     return closure_add(arg, path, inherits) ? 0 : mi_fail_errno(err, "mirror");
+}
+
+static int on_open(void *arg, const char *path, const char *inherits,
+                   struct mi_error *err)
+{
+    struct closure *closure = arg;
+    struct opened *opened = malloc(sizeof(*opened) + strlen(path) + 1);
+
+    if (!opened || !(opened->inherits = strdup(inherits))) {
+        free(opened);
+        return mi_fail_errno(err, "mirror");
+    }
+    strcpy(opened->path, path);
+    opened->next = closure->opened;
+    closure->opened = opened;
+    return 0;
+}
+
+/* Have one of these join: 1, 0 if there is none. */
+static int take_opened(struct closure *closure)
+{
+    struct opened *opened = closure->opened;
+
+    if (!opened)
+        return 0;
+    closure->opened = opened->next;
+    closure_add(closure, opened->path, opened->inherits); /* or do without */
+    opened_free(opened);
+    return 1;
 }
 
 /* An object of ours named 'path', which needs the genuine one beside it. */
@@ -273,13 +331,14 @@ static void tell_unknown(const struct mi_objects *objects,
 static int describe(struct closure *closure, struct item *item,
                     const void *image, size_t size, struct mi_error *err)
 {
-    const struct mi_objects *objects = closure->objects;
+    struct mi_objects *objects = closure->objects;
     struct mi_needs_config config = {.search = &objects->search,
                                      .share = objects->config.share,
                                      .local = objects->config.local,
                                      .list = on_list,
                                      .add = on_add,
                                      .add_alias = on_alias,
+                                     .open = on_open,
                                      .link = on_link,
                                      .arg = closure};
     struct mi_elf elf = {0};
@@ -453,19 +512,24 @@ static int describe_original(struct closure *closure, struct item *item,
     return rc;
 }
 
+static int is_same(const struct identity *a, const struct identity *b)
+{
+    return a->device == b->device && a->inode == b->inode &&
+           a->size == b->size && a->mtime == b->mtime && a->ctime == b->ctime;
+}
+
 /* Place of the same file in the mirror, or NULL. */
 static const char *same_file(const struct closure *closure,
                              const struct item *item)
 {
     for (const struct known *k = closure->objects->known; k; k = k->next)
-        if (k->device == item->entry.device && k->inode == item->entry.inode)
+        if (is_same(&k->identity, &item->identity))
             return k->place;
     for (size_t i = 0; i < closure->count; i++) {
         struct item *other = closure->list[i];
 
         if (other != item && other->part.id &&
-            other->entry.device == item->entry.device &&
-            other->entry.inode == item->entry.inode) {
+            is_same(&other->identity, &item->identity)) {
             other->linked = 1;
             return other->place;
         }
@@ -518,6 +582,11 @@ static void tell_damaged(const struct mi_objects *objects, struct item *item,
     item->entry.size = strlen(item->text);
 }
 
+static int64_t nanoseconds(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
 /* Open the file and look at it: its descriptor, or -1 with the answer. */
 static int open_object(const struct mi_objects *objects, struct item *item)
 {
@@ -540,6 +609,11 @@ static int open_object(const struct mi_objects *objects, struct item *item)
     item->entry.inode = (uint64_t)status.st_ino;
     item->entry.file_size = (uint64_t)status.st_size;
     item->entry.mode = (uint32_t)status.st_mode;
+    item->identity = (struct identity){.device = (uint64_t)status.st_dev,
+                                       .inode = (uint64_t)status.st_ino,
+                                       .size = (uint64_t)status.st_size,
+                                       .mtime = nanoseconds(&status.st_mtim),
+                                       .ctime = nanoseconds(&status.st_ctim)};
     item->size = (size_t)status.st_size;
     item->mode = (uint32_t)status.st_mode;
     return file;
@@ -618,8 +692,7 @@ static int remember(struct mi_objects *objects, const struct item *item,
 
     if (!known)
         return mi_fail_errno(err, "mirror");
-    known->device = item->entry.device;
-    known->inode = item->entry.inode;
+    known->identity = item->identity;
     strcpy(known->place, item->place);
     known->next = objects->known;
     objects->known = known;
@@ -715,14 +788,17 @@ static int complete(struct closure *closure, const struct mi_record **record,
                     struct mi_error *err)
 {
     struct mi_objects *objects = closure->objects;
+    size_t next = 0;
 
-    for (size_t i = 0; i < closure->count; i++) {
-        struct item *item = closure->list[i];
+    do {
+        for (; next < closure->count; next++) {
+            struct item *item = closure->list[next];
 
-        if (!mi_store_find(objects->config.store, MI_MIRROR, item->path,
-                           strlen(item->path)))
-            read_item(closure, item);
-    }
+            if (!mi_store_find(objects->config.store, MI_MIRROR, item->path,
+                               strlen(item->path)))
+                read_item(closure, item);
+        }
+    } while (take_opened(closure));
     for (size_t i = 0; i < closure->count; i++)
         if (closure->list[i]->entry.key)
             settle_item(objects, closure->list[i]);
@@ -750,13 +826,14 @@ static int answer_object(struct mi_objects *objects, const char *path,
 static int find_name(struct closure *closure, const char *caller,
                      const char *name, FILE *out, struct mi_error *err)
 {
-    const struct mi_objects *objects = closure->objects;
+    struct mi_objects *objects = closure->objects;
     struct mi_needs_config config = {.search = &objects->search,
                                      .share = objects->config.share,
                                      .local = objects->config.local,
                                      .list = on_list,
                                      .add = on_add,
                                      .add_alias = on_alias,
+                                     .open = on_open,
                                      .link = on_link,
                                      .arg = closure};
     struct mi_elf elf = {0};

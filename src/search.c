@@ -113,17 +113,76 @@ static int replace_tokens(const struct mi_search *search, const char *entry,
     return 1;
 }
 
-static void put_entry(const struct mi_search *search, const char *entry,
+/* A directory, and whether its path is without symbolic links. */
+struct mi_search_plain {
+    struct mi_search_plain *next;
+    int plain;
+    char path[];
+};
+
+static int is_plain(struct mi_search *search, const char *directory)
+{
+    struct mi_search_plain *found = search->plain;
+    char *real;
+
+    while (found && strcmp(found->path, directory) != 0)
+        found = found->next;
+    if (found)
+        return found->plain;
+    found = malloc(sizeof(*found) + strlen(directory) + 1);
+    if (!found)
+        return 0;
+    real = realpath(directory, NULL);
+    strcpy(found->path, directory);
+    found->plain = !real || strcmp(real, directory) == 0;
+    found->next = search->plain;
+    search->plain = found;
+    free(real);
+    return found->plain;
+}
+
+/* Where the kernel goes by the entry 'text' with "..", if that is not the
+ * 'directory' that its letters say; NULL if it is.  Allocated; "" for nowhere.
+ */
+static char *real_directory(struct mi_search *search, const char *text,
+                            const char *origin, const char *directory)
+{
+    char path[2 * PATH_MAX], *there, *here;
+    const char *rest = strchr(text, '/');
+
+    if (!rest || !strstr(rest, "..") || is_plain(search, origin))
+        return NULL;
+    snprintf(path, sizeof(path), "%s%s", origin, rest);
+    there = realpath(path, NULL);
+    here = realpath(directory, NULL);
+    if (there && here && strcmp(there, here) == 0) {
+        free(there);
+        there = NULL;
+    } else if (!there && here) {
+        there = strdup("");
+    }
+    free(here);
+    return there;
+}
+
+static void put_entry(struct mi_search *search, const char *entry,
                       size_t length, const char *origin, int real, FILE *out)
 {
-    char plain[PATH_MAX], directory[PATH_MAX];
+    char plain[PATH_MAX], directory[PATH_MAX], *there;
 
-    if (!replace_tokens(search, entry, length, plain))
+    if (!replace_tokens(search, entry, length, plain)) {
         fputs("?:", out);
-    else if (mi_elf_origin(plain, strlen(plain), origin, directory,
-                           sizeof(directory)) == 1)
-        fprintf(out, "%s%s:", real ? "=" : "", directory);
-    else if (plain[0] == '/' && !strchr(plain, '$'))
+        return;
+    }
+    if (mi_elf_origin(plain, strlen(plain), origin, directory,
+                      sizeof(directory)) == 1) {
+        there = real_directory(search, plain, origin, directory);
+        if (there)
+            fprintf(out, "%s%s:", there[0] ? "=" : "?", there);
+        else
+            fprintf(out, "%s%s:", real ? "=" : "", directory);
+        free(there);
+    } else if (plain[0] == '/' && !strchr(plain, '$'))
         fprintf(out, "=%s:", plain);
     else
         fputs("?:", out);
@@ -136,7 +195,7 @@ static int has_empty(const char *path)
                     (path[0] && path[strlen(path) - 1] == ':'));
 }
 
-char *mi_search_list(const struct mi_search *search, const char *path,
+char *mi_search_list(struct mi_search *search, const char *path,
                      const char *origin, int real, const char *const *more)
 {
     const char *entry;
@@ -186,7 +245,7 @@ static char *library_path(const char *text)
 /* The RPATH of the object in the file 'path', as a list followed by 'more'.
  * What cannot be read has none: it is running, after all.
  */
-static char *rpath_of(const struct mi_search *search, const char *path,
+static char *rpath_of(struct mi_search *search, const char *path,
                       const char *more)
 {
     const char *const rest[] = {more, NULL};
@@ -214,7 +273,7 @@ static char *rpath_of(const struct mi_search *search, const char *path,
     return list;
 }
 
-static char *program_path(const struct mi_search *search, const char *caller)
+static char *program_path(struct mi_search *search, const char *caller)
 {
     char program[PATH_MAX], *own, *both;
     void *function = caller ? dlsym(RTLD_DEFAULT, caller) : NULL;
@@ -286,6 +345,12 @@ int mi_search_init(struct mi_search *search, const char *caller,
 
 void mi_search_clear(struct mi_search *search)
 {
+    struct mi_search_plain *plain;
+
+    while ((plain = search->plain) != NULL) {
+        search->plain = plain->next;
+        free(plain);
+    }
     free(search->program);
     free(search->library_path);
     mi_list_clear(&search->loaded);

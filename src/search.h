@@ -7,7 +7,7 @@
  *   =/DIR  absolute: the linker looks there, on the tree or wherever that is
  *   ?      known to the linker only
  *
- * Sources: ld.so(8), System V ABI chapter 5.  All functions are thread-safe.
+ * Sources: ld.so(8), System V ABI chapter 5.
  */
 #ifndef MI_SEARCH_H
 #define MI_SEARCH_H
@@ -15,6 +15,8 @@
 #include <stddef.h>
 
 #include "error.h"
+
+struct mi_search_plain;
 
 /* What holds for every library that this process opens.  All is owned. */
 struct mi_search {
@@ -24,6 +26,7 @@ struct mi_search {
     char **loaded;      /* the SONAMEs of what is loaded: mi_loaded_list() */
     char *lib;          /* what $LIB stands for; NULL: not known */
     char *platform;     /* what $PLATFORM stands for; NULL: not known */
+    struct mi_search_plain *plain; /* directories that were looked at */
 };
 
 /* Look at this process: at the RPATHs of its program and of the object that
@@ -37,10 +40,11 @@ void mi_search_clear(struct mi_search *search);
 
 /* The list for an object's RPATH or RUNPATH 'path' (NULL: none) in the
  * directory 'origin', followed by the lists in 'more', up to a NULL.  With
- * 'real' the object is not in the mirror: $ORIGIN is absolute.  Allocated;
- * NULL with errno without memory.
+ * 'real' the object is not in the mirror: $ORIGIN is absolute; so is what a
+ * ".." behind a symbolic link leads to, where the mirror has a directory.
+ * Allocated; NULL with errno without memory.  One thread at a time.
  */
-char *mi_search_list(const struct mi_search *search, const char *path,
+char *mi_search_list(struct mi_search *search, const char *path,
                      const char *origin, int real, const char *const *more);
 
 /* The directory part of an absolute path, into 'directory' (PATH_MAX). */

@@ -252,7 +252,7 @@ static int no_alias(void *arg, const char *path, const char **alias,
 }
 
 static void look_at_block(const struct fixture *f, const struct image *image,
-                          const struct mi_search *search)
+                          struct mi_search *search)
 {
     static char alias[] = "/alias";
     const struct mi_needs_config config = {.search = search,

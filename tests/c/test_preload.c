@@ -430,7 +430,7 @@ static void expect_nothing(struct table *table, const char *about)
     int before = count_loaded();
 
     CHECK_FOR(about,
-              !mi_preload_open(preload, table->records[0], 0, RTLD_NOW));
+              !mi_preload_open(preload, table->records[0], 0, RTLD_NOW, NULL));
     CHECK_FOR(about, count_loaded() == before);
     CHECK_FOR(about, dlerror() == NULL);
     clear(table);
@@ -496,8 +496,8 @@ static void test_open_no_place_nothing(void)
     kept[63] = preload;
     add(&table, "/t/ext.so", "M/t/a.so");
     add(&table, "/t/a.so", "");
-    CHECK(!mi_preload_open(preload, table.records[0], 0, RTLD_NOW));
-    CHECK(!mi_preload_open(preload, table.records[0], 1, RTLD_NOW));
+    CHECK(!mi_preload_open(preload, table.records[0], 0, RTLD_NOW, NULL));
+    CHECK(!mi_preload_open(preload, table.records[0], 1, RTLD_NOW, NULL));
     clear(&table);
     mi_preload_close(NULL);
 }
@@ -570,11 +570,13 @@ static int open_and_close(void *arg)
     (void)arg;
     rank_make(&rank, "M@/liba.so M@/libb.so");
     before = count_loaded();
-    held = mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW);
+    held = mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           NULL);
     CHECK(held != NULL);
     CHECK(is_loaded("liba.so") && is_loaded("libb.so"));
     CHECK(!is_loaded(fixture_path(&rank.f, "ext.so")));
-    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW));
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           NULL));
     mi_preload_close(held);
     CHECK(count_loaded() == before); /* nobody needs them */
     CHECK(!is_loaded("liba.so") && !is_loaded("libb.so"));
@@ -594,7 +596,8 @@ static int open_with_self(void *arg)
 
     (void)arg;
     rank_make(&rank, "M@/liba.so M@/libb.so");
-    held = mi_preload_open(rank.preload, rank.table.records[0], 1, RTLD_NOW);
+    held = mi_preload_open(rank.preload, rank.table.records[0], 1, RTLD_NOW,
+                           NULL);
     CHECK(held && is_loaded(fixture_path(&rank.f, "ext.so")));
     mi_preload_close(held);
     rank_clear(&rank);
@@ -615,7 +618,8 @@ static int open_lazily(void *arg)
     (void)arg;
     rank_make(&rank, "M@/liba.so M@/libb.so");
     before = count_loaded();
-    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_LAZY));
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_LAZY,
+                           NULL));
     CHECK(count_loaded() == before + 3);
     CHECK(is_loaded("liba.so") && is_loaded("libb.so"));
     rank_clear(&rank);
@@ -635,10 +639,12 @@ static int open_later(void *arg)
 
     (void)arg;
     rank_make(&rank, "M@/liba.so M@/libc.so");
-    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW));
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           NULL));
     write_loadable(&rank.f, "libc.so", "libc.so");
     add(&rank.table, fixture_path(&rank.f, "libc.so"), "");
-    held = mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW);
+    held = mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           NULL);
     CHECK(held && is_loaded("liba.so") && is_loaded("libc.so"));
     mi_preload_close(held);
     rank_clear(&rank);
@@ -660,10 +666,12 @@ static int open_unloadable(void *arg)
     rank_make(&rank, "M@/liba.so M@/libb.so");
     check_write(fixture_path(&rank.f, "libb.so"), "not an object", 13);
     before = count_loaded();
-    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW));
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           NULL));
     CHECK(count_loaded() == before && dlerror() == NULL);
     write_loadable(&rank.f, "libb.so", NULL);
-    CHECK(mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW));
+    CHECK(mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                          NULL));
     rank_clear(&rank);
     return 0;
 }
@@ -683,7 +691,7 @@ static void *open_many(void *arg)
 
     for (int i = 0; i < ROUNDS; i++) {
         void *held = mi_preload_open(rank->preload, rank->table.records[0], 1,
-                                     RTLD_NOW);
+                                     RTLD_NOW, NULL);
         void *object = dlopen(mi_record_key(rank->table.records[0]), RTLD_NOW);
 
         CHECK(object != NULL);
@@ -720,8 +728,8 @@ static int came_back;
 
 static void come_back(void)
 {
-    void *held =
-        mi_preload_open(again->preload, again->table.records[3], 0, RTLD_NOW);
+    void *held = mi_preload_open(again->preload, again->table.records[3], 0,
+                                 RTLD_NOW, NULL);
 
     came_back += held != NULL;
     mi_preload_close(held);
@@ -750,7 +758,8 @@ static int open_from_constructor(void *arg)
     again = &rank;
     snprintf(address, sizeof(address), "%" PRIxPTR, (uintptr_t)come_back);
     setenv("MI_BACK", address, 1);
-    CHECK(mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW));
+    CHECK(mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                          NULL));
     CHECK(came_back == 1);
     rank_clear(&rank);
     return 0;

@@ -20,8 +20,8 @@ static struct mi_search known(void)
 
 /* ---- lists -------------------------------------------------------------- */
 
-static void expect_list(const struct mi_search *search, const char *path,
-                        int real, const char *expected)
+static void expect_list(struct mi_search *search, const char *path, int real,
+                        const char *expected)
 {
     const char *const none[] = {NULL};
     char *list = mi_search_list(search, path, "/o/rigin", real, none);

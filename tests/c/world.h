@@ -471,7 +471,8 @@ static inline void world_open(struct fixture *f, const struct world *world,
     }
     dl_iterate_phdr(world_count, &before);
     CHECK(access(WORLD_MARK, F_OK) != 0);
-    held = mi_preload_open(world_preload, record, 1, RTLD_NOW | world->flags);
+    held = mi_preload_open(world_preload, record, 1, RTLD_NOW | world->flags,
+                           NULL);
     CHECK_FOR(world->about, (held != NULL) == helped);
     dl_iterate_phdr(world_count, &now);
     CHECK_FOR(world->about, (now > before) == helped);
@@ -485,8 +486,9 @@ static inline void world_open(struct fixture *f, const struct world *world,
         CHECK_FOR(world->about, list.from_tree == 0);
     /* All that it needs is there by now. */
     if (helped)
-        CHECK_FOR(world->about, !mi_preload_open(world_preload, record, 1,
-                                                 RTLD_NOW | world->flags));
+        CHECK_FOR(world->about,
+                  !mi_preload_open(world_preload, record, 1,
+                                   RTLD_NOW | world->flags, NULL));
     CHECK_FOR(world->about, object != NULL);
 }
 
