@@ -113,6 +113,11 @@ uint64_t mi_mirror_room(const struct mi_mirror *mirror)
     return most - held < room ? most - held : room;
 }
 
+uint64_t mi_mirror_limit(const struct mi_mirror *mirror)
+{
+    return mirror->budget ? mirror->budget->limit : UINT64_MAX;
+}
+
 static int take_room(struct mi_mirror *mirror, uint64_t size,
                      struct mi_error *err)
 {

@@ -46,6 +46,8 @@ void mi_mirror_set_budget(struct mi_mirror *mirror, struct mi_budget *budget);
  * store and the objects begun so far have left.  Thread-safe.
  */
 uint64_t mi_mirror_room(const struct mi_mirror *mirror);
+/* The budget's limit in bytes; UINT64_MAX without one. */
+uint64_t mi_mirror_limit(const struct mi_mirror *mirror);
 /* Remove the tree; objects that are loaded stay usable, and no more can be
  * added.  Does nothing in a forked child.
  */

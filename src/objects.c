@@ -440,29 +440,33 @@ static void refuse(const struct mi_objects *objects, struct item *item,
     objects->config.refused(objects->config.arg, item->path, why, 1);
 }
 
-/* Make room for 'size' bytes more: the largest of the closure's objects are
- * given up, so that as many as can be are mirrored.  0 if that would be this
- * one.
+/* Make room for 'size' bytes more: of the closure's objects those that are
+ * larger are given up, the largest first, so that as many as can be are
+ * mirrored.
  */
-static int make_room(const struct closure *closure, uint64_t size)
+static void make_room(const struct closure *closure, uint64_t size)
 {
     const struct mi_objects *objects = closure->objects;
+    const struct mi_mirror *mirror = objects->config.mirror;
+    char why[100];
 
-    while (size > mi_mirror_room(objects->config.mirror)) {
+    snprintf(why, sizeof(why),
+             "--max-store %llu would be exceeded by all that is needed",
+             (unsigned long long)mi_mirror_limit(mirror));
+    while (size > mi_mirror_room(mirror)) {
         struct item *largest = NULL;
 
         for (size_t i = 0; i < closure->count; i++) {
             struct item *item = closure->list[i];
 
-            if (item->part.id &&
+            if (item->part.id && item->part.size > size &&
                 (!largest || item->part.size > largest->part.size))
                 largest = item;
         }
-        if (!largest || largest->part.size <= size)
-            return 0;
-        refuse(objects, largest, "--max-store would be exceeded");
+        if (!largest)
+            return;
+        refuse(objects, largest, why);
     }
-    return 1;
 }
 
 /* Copy the open file into the mirror, and map the copy. */
@@ -553,9 +557,8 @@ static int read_object(struct closure *closure, struct item *item, int file,
         return describe_original(closure, item, file, err);
     }
     mi_error_clear(&why);
-    if (!make_room(closure, item->size))
-        refuse(objects, item, "--max-store would be exceeded");
-    else if (make_copy(objects, item, file, &why) != 0)
+    make_room(closure, item->size);
+    if (make_copy(objects, item, file, &why) != 0)
         refuse(objects, item, why.text);
     item->entry.object = item->part.id;
     return item->bytes ? describe(closure, item, item->bytes, item->size, err)

@@ -349,3 +349,29 @@ def test_file_larger_than_max_store_read_directly(
     assert not lines_with(result, "mpiimport: rank"), str(result)
     refused = [path for path, _ in json.loads(file.read_text())["refused"]]
     assert refused == ([str(data)] if ranks > 1 else []), str(result)
+
+
+def test_max_store_library_left_out_module_mirrored(launch, stock, program):
+    """The largest object of a closure is left out, the others are not."""
+    text = """
+import numpy
+maps = {line.split()[-1] for line in open("/proc/self/maps")}
+value = numpy.linalg.svd(numpy.arange(9.0).reshape(3, 3))[1].round(9).tolist()
+report([value, sorted(
+    (os.path.basename(path), "/mpiimport-" in path)
+    for path in maps if "/numpy" in path and ".so" in path
+)])
+"""
+    main = program(text)
+    value, objects = stock([main]).reports[0]
+    result = launch(3, ["--max-store=24M", main], nodes="two")
+    assert result.status == 0, str(result)
+    for rank in range(3):
+        found, mapped = result.reports[rank]
+        assert found == value, str(result)
+        # Nothing twice, nothing missing.
+        assert [name for name, _ in mapped] == [name for name, _ in objects]
+        direct = [name for name, mirrored in mapped if not mirrored]
+        assert direct, str(result)
+        assert len(direct) < len(mapped) / 2, str(result)
+        assert [name for name in direct if "openblas" in name], str(result)
