@@ -263,39 +263,46 @@ static int take_opened(struct closure *closure)
 }
 
 /* An object of ours named 'path', which needs the genuine one beside it. */
-static int make_alias(const char *path, struct item *item,
-                      struct mi_error *err)
+static int make_alias(const char *path, const struct item *genuine,
+                      struct item *alias, struct mi_error *err)
 {
     struct mi_stub stub = {0};
-    char genuine[PATH_MAX + 10];
+    char needed[PATH_MAX + 10];
     int rc;
 
-    snprintf(genuine, sizeof(genuine), "$ORIGIN/%s", strrchr(path, '/') + 1);
+    snprintf(needed, sizeof(needed), "$ORIGIN/%s",
+             strrchr(genuine->place, '/') + 1);
     rc = mi_stub_name(&stub, path, err);
     if (rc == 0)
-        rc = mi_stub_need(&stub, genuine, err);
+        rc = mi_stub_need(&stub, needed, err);
     if (rc == 0)
-        rc = mi_stub_image(&stub, &item->image, &item->image_size, err);
+        rc = mi_stub_image(&stub, &alias->image, &alias->image_size, err);
     mi_stub_clear(&stub);
     return rc;
 }
 
-static int on_alias(void *arg, const char *path, const char **alias,
+static int on_alias(void *arg, const char *path, const char **name,
                     struct mi_error *err)
 {
-    char name[PATH_MAX + sizeof(ALIAS)];
-    struct item *item;
+    char text[PATH_MAX + sizeof(ALIAS)];
+    struct item *genuine, *alias;
+    char *place;
 
-    snprintf(name, sizeof(name), "%s" ALIAS, path);
-    if (strlen(name) > MI_PATH)
+    snprintf(text, sizeof(text), "%s" ALIAS, path);
+    if (strlen(text) > MI_PATH)
         return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
-    item = closure_add(arg, name, "");
-    if (!item)
+    genuine = closure_add(arg, path, "");
+    alias = genuine ? closure_add(arg, text, "") : NULL;
+    if (!alias)
         return mi_fail_errno(err, "mirror");
-    *alias = item->path;
-    if (!item->image && make_alias(path, item, err) != 0)
-        return -1;
-    return on_add(arg, path, "", err);
+    *name = alias->path;
+    if (alias->image)
+        return 0;
+    if (asprintf(&place, "%s" ALIAS, genuine->place) < 0)
+        return mi_fail_errno(err, "mirror");
+    free(alias->place);
+    alias->place = place;
+    return make_alias(path, genuine, alias, err);
 }
 
 /* The item of a directory, to whose libraries links are wanted. */

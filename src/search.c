@@ -142,33 +142,33 @@ static int is_plain(struct mi_search *search, const char *directory)
 }
 
 /* Where the kernel goes by the entry 'text' with "..", if that is not the
- * 'directory' that its letters say; NULL if it is.  Allocated; "" for nowhere.
+ * 'directory' that its letters say, into 'path' (2 * PATH_MAX): 1, or 0.
  */
-static char *real_directory(struct mi_search *search, const char *text,
-                            const char *origin, const char *directory)
+static int goes_elsewhere(struct mi_search *search, const char *text,
+                          const char *origin, const char *directory,
+                          char *path)
 {
-    char path[2 * PATH_MAX], *there, *here;
     const char *rest = strchr(text, '/');
+    char *there, *here;
+    int elsewhere;
 
     if (!rest || !strstr(rest, "..") || is_plain(search, origin))
-        return NULL;
-    snprintf(path, sizeof(path), "%s%s", origin, rest);
+        return 0;
+    snprintf(path, 2 * PATH_MAX, "%s%s", origin, rest);
     there = realpath(path, NULL);
     here = realpath(directory, NULL);
-    if (there && here && strcmp(there, here) == 0) {
-        free(there);
-        there = NULL;
-    } else if (!there && here) {
-        there = strdup("");
-    }
+    elsewhere = there ? !here || strcmp(there, here) != 0 : here != NULL;
+    if (there && elsewhere)
+        strcpy(path, there);
+    free(there);
     free(here);
-    return there;
+    return elsewhere;
 }
 
 static void put_entry(struct mi_search *search, const char *entry,
                       size_t length, const char *origin, int real, FILE *out)
 {
-    char plain[PATH_MAX], directory[PATH_MAX], *there;
+    char plain[PATH_MAX], directory[PATH_MAX], there[2 * PATH_MAX];
 
     if (!replace_tokens(search, entry, length, plain)) {
         fputs("?:", out);
@@ -176,12 +176,10 @@ static void put_entry(struct mi_search *search, const char *entry,
     }
     if (mi_elf_origin(plain, strlen(plain), origin, directory,
                       sizeof(directory)) == 1) {
-        there = real_directory(search, plain, origin, directory);
-        if (there)
-            fprintf(out, "%s%s:", there[0] ? "=" : "?", there);
+        if (goes_elsewhere(search, plain, origin, directory, there))
+            fprintf(out, "=%s:", there);
         else
             fprintf(out, "%s%s:", real ? "=" : "", directory);
-        free(there);
     } else if (plain[0] == '/' && !strchr(plain, '$'))
         fprintf(out, "=%s:", plain);
     else

@@ -25,7 +25,7 @@ static const struct world worlds[] = {
                   .needs = "s%"}}},
     {.about = "loaded already",
      .objects = {{"pkg/ext.so", .needed = {"libc.so.6"}, .runpath = "@/idle",
-                  .needs = "Slibc.so.6"}}},
+                  .needs = "slibc.so.6"}}},
     {.about = "beside the object, RUNPATH",
      .objects = {{"pkg/ext.so", .needed = NEED, .runpath = "$ORIGIN",
                   .needs = "m@/pkg/libneed.so"},
@@ -151,14 +151,27 @@ static const struct world worlds[] = {
                  LIB("pkg/lib")},
      .links = {{"../pkg/ext.so", "view/ext.so"}}},
     {.about = "$ORIGIN/.. of a directory behind a link",
+     .outcome = WORLD_HELPED,
      .path = "link/ext.so",
      .objects = {{"deep/pkg/ext.so", .needed = NEED,
                   .runpath = "$ORIGIN/../used"},
                  LIB("deep/used"),
                  LIB("used")},
-     .links = {{"deep/pkg", "link"}},
-     .known = "needs.c takes '..' of a link's name, the kernel of its "
-              "target: another library is loaded"},
+     .links = {{"deep/pkg", "link"}}},
+    {.about = "$ORIGIN/.. behind a link, to the same directory",
+     .path = "link/ext.so",
+     .objects = {{"deep/pkg/ext.so", .needed = NEED,
+                  .runpath = "$ORIGIN/../used"},
+                 LIB("deep/used")},
+     .links = {{"deep/pkg", "link"}, {"deep/used", "used"}}},
+    {.about = "$ORIGIN/.. behind a link, to nothing",
+     .outcome = WORLD_HELPED,
+     .path = "link/ext.so",
+     .objects = {{"deep/pkg/ext.so", .needed = NEED,
+                  .runpath = "$ORIGIN/../used:@/two"},
+                 LIB("used"),
+                 LIB("two")},
+     .links = {{"deep/pkg", "link"}}},
 
     /* ---- what only the linker knows ------------------------------------- */
     {.about = "working directory in a RUNPATH",
@@ -188,8 +201,15 @@ static const struct world worlds[] = {
     {.about = "unknown, but loaded already",
      .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"libc.so.6", "%"},
-                  .runpath = "@/idle", .needs = "Slibc.so.6 S%"},
+                  .runpath = "@/idle", .needs = "slibc.so.6 S%"},
                  {"idle/libidle.so"}}},
+    {.about = "loaded already, behind a relative directory",
+     .objects = {{"pkg/ext.so", .needed = {"libc.so.6"},
+                  .runpath = "relative:@/idle", .needs = "slibc.so.6"}}},
+    {.about = "loaded already, another of that name on the tree",
+     .objects = {{"pkg/ext.so", .needed = {"libc.so.6"}, .runpath = "@/used",
+                  .needs = "slibc.so.6"},
+                 {"used/libc.so.6"}}},
     {.about = "$ORIGIN in the middle",
      .outcome = WORLD_GIVEN_UP,
      .objects = {{"pkg/ext.so", .needed = {"%"}, .runpath = "@/idle$ORIGIN",
@@ -427,7 +447,7 @@ static const struct world worlds[] = {
                  {"pkg/q.so", .needed = {"%"}, .runpath = "@/idle"},
                  {"pkg/lib/%", .soname = "%"}}},
     {.about = "the same, without a SONAME",
-     .outcome = WORLD_GIVEN_UP,
+     .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"p.so", "q.so"},
                   .runpath = "$ORIGIN"},
                  {"pkg/p.so", .needed = {"%"}, .runpath = "$ORIGIN/lib"},
@@ -458,7 +478,7 @@ static const struct world worlds[] = {
                  {"one/libneed.so", .soname = "libneed.so"},
                  {"two/libneed.so", .soname = "libneed.so"}}},
     {.about = "two of one name, without",
-     .outcome = WORLD_GIVEN_UP,
+     .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"p.so", "q.so"},
                   .runpath = "$ORIGIN"},
                  {"pkg/p.so", .needed = NEED, .runpath = "@/one"},
@@ -492,6 +512,10 @@ static const struct world worlds[] = {
     {.about = "names in an object that uses dlopen",
      .objects = {{"pkg/ext.so", .text = "libplugin.so.1",
                   .runpath = "$ORIGIN/lib", .needs = ""},
+                 {"pkg/lib/libplugin.so.1", .needs = ""}}},
+    {.about = "names beside an object that asks for its place",
+     .objects = {{"pkg/ext.so", .text = "libplugin.so.1", .locates = 1,
+                  .needs = ""},
                  {"pkg/libplugin.so.1", .needs = ""}}},
     {.about = "a plugin that is needed as well",
      .outcome = WORLD_HELPED,
@@ -500,41 +524,62 @@ static const struct world worlds[] = {
                  {"pkg/libp.so", .needed = {"libq.so"}},
                  {"pkg/libq.so", .needed = NEED,
                   .needs = "M@/used/libneed.so"},
-                 LIB("used")},
-     .known = "objects.c: as a plugin it joins the closure first, and "
-              "inherits no RPATH"},
+                 LIB("used")}},
+    {.about = "a plugin that a library needs, whose RPATH comes first",
+     .outcome = WORLD_HELPED,
+     .objects = {{"pkg/ext.so", .needed = {"libp.so"}, .text = "libq.so",
+                  .rpath = "$ORIGIN:@/two"},
+                 {"pkg/libp.so", .needed = {"libq.so"}, .rpath = "@/one"},
+                 {"pkg/libq.so", .needed = NEED, .needs = "M@/one/libneed.so"},
+                 LIB("one"),
+                 LIB("two")}},
+    {.about = "a plugin that inherits an RPATH",
+     .objects = {{"pkg/ext.so", .text = "libq.so", .rpath = "$ORIGIN:@/used"},
+                 {"pkg/libq.so", .needed = NEED,
+                  .needs = "M@/used/libneed.so"},
+                 LIB("used")}},
+    {.about = "a plugin that inherits no RUNPATH",
+     .objects = {{"pkg/ext.so", .text = "libq.so",
+                  .runpath = "$ORIGIN:@/used"},
+                 {"pkg/libq.so", .needed = NEED, .needs = "slibneed.so"},
+                 LIB("used")}},
 };
 
 /* ---- what an object opens by itself ------------------------------------- */
 
+/* What the object's string table says that it uses. */
+enum { NEITHER, OPENS, LOCATES };
+
 static const struct mi_record *ask_with_text(struct fixture *f,
-                                             const char *text, int opens,
+                                             const char *text, int uses,
                                              const char *runpath)
 {
     static const char *const none[] = {NULL};
     struct fixture_tags tags = {.text = text, .runpath = runpath};
-    struct world_object object = {
-        .name = "pkg/ext.so", .text = text, .runpath = runpath};
+    struct world_object object = {.name = "pkg/ext.so",
+                                  .text = text,
+                                  .runpath = runpath,
+                                  .locates = uses == LOCATES};
 
     fixture_make(f, 8 * MIB, 1, 0, 0);
     world_parents(fixture_path(f, "pkg/lib/x"));
     fixture_object(fixture_path(f, "pkg/libplug.so"), none, NULL);
     fixture_object(fixture_path(f, "pkg/lib/libplug.so"), none, NULL);
     fixture_object(fixture_path(f, "pkg/libplug.so.1"), none, NULL);
-    if (opens)
+    if (uses != NEITHER)
         world_write(f, &object);
     else
         fixture_write(fixture_path(f, "pkg/ext.so"), &tags);
     return fixture_ask(f, MI_MIRROR, fixture_path(f, "pkg/ext.so"));
 }
 
-static void expect_plugins(const char *text, int opens, const char *runpath,
+static void expect_plugins(const char *text, int uses, const char *runpath,
                            int beside, int below)
 {
     const struct mi_record *record;
     struct fixture f;
 
-    record = ask_with_text(&f, text, opens, runpath);
+    record = ask_with_text(&f, text, uses, runpath);
     CHECK_FOR(text, record && record->kind == MI_KIND_MIRROR);
     CHECK_FOR(text, record && !mi_record_need(record, NULL));
     CHECK_FOR(text,
@@ -551,12 +596,47 @@ static void expect_plugins(const char *text, int opens, const char *runpath,
 
 static void test_opened_named_siblings_mirrored(void)
 {
-    expect_plugins("libplug.so", 1, NULL, 1, 0);
-    expect_plugins("libplug.so", 1, "$ORIGIN/lib", 1, 1);
-    expect_plugins("libplug.so", 0, "$ORIGIN/lib", 0, 0);
-    expect_plugins("xlibplug.so", 1, "$ORIGIN/lib", 0, 0);
-    expect_plugins("libplug.sox", 1, "$ORIGIN/lib", 0, 0);
-    expect_plugins("libplug.so.2", 1, "$ORIGIN/lib", 0, 0);
+    expect_plugins("libplug.so", LOCATES, NULL, 1, 0);
+    expect_plugins("libplug.so", LOCATES, "$ORIGIN/lib", 1, 1);
+    expect_plugins("xlibplug.so", LOCATES, "$ORIGIN/lib", 0, 0);
+    expect_plugins("libplug.sox", LOCATES, "$ORIGIN/lib", 0, 0);
+    expect_plugins("libplug.so.2", LOCATES, "$ORIGIN/lib", 0, 0);
+}
+
+/* Who does not know its own place looks where its search path leads. */
+static void test_opened_without_place_search_path_only(void)
+{
+    expect_plugins("libplug.so", OPENS, NULL, 0, 0);
+    expect_plugins("libplug.so", OPENS, "$ORIGIN/lib", 0, 1);
+    expect_plugins("libplug.so", OPENS, "$ORIGIN:$ORIGIN/lib", 1, 1);
+    expect_plugins("libplug.so", OPENS, "/mi-absolute", 0, 0);
+    expect_plugins("libplug.so", NEITHER, "$ORIGIN/lib", 0, 0);
+}
+
+/* A record for each directory where it may look. */
+static void expect_directories(int uses, const char *runpath, int beside,
+                               int below)
+{
+    static const char *const names[] = {"pkg/", "pkg/lib/"};
+    const int expected[] = {beside, below};
+    struct fixture f;
+
+    ask_with_text(&f, "libplug.so", uses, runpath);
+    for (int i = 0; i < 2; i++)
+        CHECK_FOR(names[i],
+                  !fixture_find(&f, MI_MIRROR, fixture_path(&f, names[i])) ==
+                      !expected[i]);
+    fixture_clear(&f);
+}
+
+static void test_opened_directories_recorded(void)
+{
+    expect_directories(LOCATES, NULL, 1, 0);
+    expect_directories(LOCATES, "$ORIGIN/lib:$ORIGIN/absent", 1, 1);
+    expect_directories(OPENS, "$ORIGIN/lib", 0, 1);
+    expect_directories(OPENS, "$ORIGIN", 1, 0);
+    expect_directories(OPENS, NULL, 0, 0);
+    expect_directories(NEITHER, "$ORIGIN/lib", 0, 0);
 }
 
 /* ---- errors ------------------------------------------------------------- */
@@ -623,6 +703,8 @@ int main(int argc, char **argv)
     else
         check_skipped("worlds", "no library that could be opened");
     test_opened_named_siblings_mirrored();
+    test_opened_without_place_search_path_only();
+    test_opened_directories_recorded();
     test_write_list_not_there();
     return check_report();
 }

@@ -163,22 +163,50 @@ static void test_link_origin_its_own(void)
     fixture_clear(&f);
 }
 
-/* Known: who has the same inode is taken for the same file, even if it has
- * changed since (or is a new one, which got the number of one that is gone).
- */
-static void test_link_file_changed_known_taken_for_old(void)
+/* The same inode, written again: what was copied of it is another object. */
+static void test_link_file_changed_copied_anew(void)
 {
     struct fixture f;
 
     fixture_make(&f, 8 * MIB, 1, 0, 0);
     make(&f, "one.so", NULL, NULL);
-    check_need(link(fixture_path(&f, "one.so"), fixture_path(&f, "two.so")) ==
-                   0,
-               "link");
-    CHECK(ask(&f, "one.so") != NULL);
+    check_need(
+        link(fixture_path(&f, "one.so"), fixture_path(&f, "two.so")) == 0 &&
+            link(fixture_path(&f, "one.so"), fixture_path(&f, "three.so")) ==
+                0,
+        "link");
+    CHECK(ask(&f, "one.so") && ask(&f, "three.so"));
+    CHECK(inode_of(&f, "one.so") == inode_of(&f, "three.so"));
+    check_sleep(50); /* times of files are told in clock ticks */
     make(&f, "two.so", "libnew.so", "$ORIGIN");
     CHECK(ask(&f, "two.so") && needs(&f, "two.so", 's', "libnew.so"));
-    CHECK(!fixture_mirrored(&f, fixture_path(&f, "two.so"))); /* wrong */
+    CHECK(!mi_record_link(find(&f, "two.so"))[0]);
+    CHECK(fixture_mirrored(&f, fixture_path(&f, "two.so")));
+    CHECK(inode_of(&f, "one.so") != inode_of(&f, "two.so"));
+    CHECK(!fixture_mirrored(&f, fixture_path(&f, "one.so"))); /* as it was */
+    fixture_clear(&f);
+}
+
+/* One that went and came back under the same number, of the same size. */
+static void test_link_file_replaced_copied_anew(void)
+{
+    struct fixture f;
+    const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make(&f, "one.so", NULL, NULL);
+    CHECK(ask(&f, "one.so") != NULL);
+    check_need(
+        rename(fixture_path(&f, "one.so"), fixture_path(&f, "two.so")) == 0,
+        "rename");
+    check_sleep(50);
+    make(&f, "two.so", "libnew.so", "$ORIGIN");
+    /* Only the time of the change cannot be set. */
+    check_need(utimensat(AT_FDCWD, fixture_path(&f, "two.so"), times, 0) == 0,
+               "times");
+    CHECK(ask(&f, "two.so") &&
+          fixture_mirrored(&f, fixture_path(&f, "two.so")));
+    CHECK(inode_of(&f, "one.so") != inode_of(&f, "two.so"));
     fixture_clear(&f);
 }
 
@@ -292,45 +320,225 @@ static void test_alias_many_users_made_once(void)
     fixture_clear(&f);
 }
 
+/* Make an object that needs 'name', which may be as long as a path. */
+static void make_by_long_path(const struct fixture *f, const char *object,
+                              const char *name)
+{
+    const char *path = make(f, object, "/mi-tree/liba.so", NULL);
+    const size_t strings = offsetof(struct fixture_image, strings);
+    size_t size, length = strlen(name) + 1;
+    struct fixture_image *image = check_read(path, &size);
+    char *longer = calloc(1, size + length);
+
+    check_need(longer != NULL, "memory");
+    image->segment[0].p_filesz += length;
+    image->segment[0].p_memsz += length;
+    for (Elf64_Dyn *entry = image->dynamic; entry->d_tag; entry++) {
+        if (entry->d_tag == DT_NEEDED)
+            entry->d_un.d_val = size - strings;
+        if (entry->d_tag == DT_STRSZ)
+            entry->d_un.d_val = size + length - strings;
+    }
+    memcpy(longer, image, size);
+    memcpy(longer + size, name, length);
+    check_write(path, longer, size + length);
+    free(longer);
+    free(image);
+}
+
+/* "TREE/xxx.../xxx" of MI_PATH - 2 bytes, with its directories. */
+static void make_long_path(const struct fixture *f, char *path)
+{
+    size_t length = strlen(f->tree);
+
+    strcpy(path, f->tree);
+    while (length < MI_PATH - 2) {
+        size_t more = MI_PATH - 2 - length - 1;
+
+        if (length > strlen(f->tree))
+            check_need(mkdir(path, 0700) == 0, path);
+        if (more > 200)
+            more = more < 402 ? more / 2 : 200;
+        path[length] = '/';
+        memset(path + length + 1, 'x', more);
+        length += 1 + more;
+        path[length] = '\0';
+    }
+}
+
 /* The alias's name would be no path: its user is loaded from the tree. */
 static void test_alias_name_too_long_refused(void)
 {
+    static const char *const none[] = {NULL};
     static char name[MI_PATH + 1];
     struct fixture f;
-    struct fixture_image *image;
     const struct mi_record *record;
-    const char *path;
-    size_t size, used;
-    char *longer;
 
     fixture_make(&f, 8 * MIB, 1, 0, 0);
-    path = make(&f, "ext.so", "/mi-tree/liba.so", NULL);
-    memset(name, 'x', MI_PATH - 2);
-    memcpy(name, "/mi-tree/", 9);
-    image = check_read(path, &size);
-    longer = calloc(1, size + sizeof(name));
-    check_need(longer != NULL, "memory");
-    used = size;
-    image->segment[0].p_filesz += sizeof(name);
-    image->segment[0].p_memsz += sizeof(name);
-    for (Elf64_Dyn *entry = image->dynamic; entry->d_tag; entry++) {
-        if (entry->d_tag == DT_NEEDED)
-            entry->d_un.d_val = used - offsetof(struct fixture_image, strings);
-        if (entry->d_tag == DT_STRSZ)
-            entry->d_un.d_val =
-                size + sizeof(name) - offsetof(struct fixture_image, strings);
-    }
-    memcpy(longer, image, size);
-    memcpy(longer + used, name, sizeof(name));
-    check_write(path, longer, size + sizeof(name));
+    make_long_path(&f, name);
+    CHECK(strlen(name) == MI_PATH - 2);
+    make_by_long_path(&f, "absent.so", name);
+    record = ask(&f, "absent.so"); /* what is not there has no alias */
+    CHECK(record && record->kind == MI_KIND_MIRROR &&
+          !mi_record_need(record, NULL));
+    CHECK(atomic_load(&f.notices) == 0);
+    fixture_clear(&f);
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make_long_path(&f, name);
+    fixture_object(name, none, NULL);
+    make_by_long_path(&f, "ext.so", name);
     record = ask(&f, "ext.so");
     CHECK(record && record->kind == MI_KIND_ABSENT &&
           record->code == MI_MIRROR_REFUSED);
     CHECK(atomic_load(&f.notices) == 1 && f.first == MI_FIRST_MIRROR);
     CHECK(inode_of(&f, "ext.so") == 0);
-    free(longer);
-    free(image);
     fixture_clear(&f);
+}
+
+/* What is needed by a path and is not there is the linker's to miss. */
+static void test_alias_of_nothing_not_made(void)
+{
+    static const char *const absent[] = {"lib/absent.so", "absent/liba.so",
+                                         "lib/liba.so/below.so", "lib"};
+    struct fixture f;
+    char need[PATH_MAX], name[PATH_MAX + 20];
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make(&f, "lib/liba.so", NULL, NULL);
+    for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++) {
+        strcpy(need, fixture_path(&f, absent[i]));
+        snprintf(name, sizeof(name), "%zu.so", i);
+        make(&f, name, need, NULL);
+        CHECK_FOR(need, ask(&f, name) &&
+                            fixture_mirrored(&f, fixture_path(&f, name)) &&
+                            !mi_record_need(find(&f, name), NULL));
+        snprintf(name, sizeof(name), "%s.mpiimport-alias", need);
+        CHECK_FOR(need, !fixture_find(&f, MI_MIRROR, need) &&
+                            !fixture_find(&f, MI_MIRROR, name));
+    }
+    CHECK_FOR(f.notice, atomic_load(&f.notices) == 0);
+    fixture_clear(&f);
+}
+
+/* ---- links to what may be opened ---------------------------------------- */
+
+/* An object that uses dlopen(3), and libraries in its search path. */
+static void make_opener(const struct fixture *f)
+{
+    struct fixture_tags tags = {.runpath = "$ORIGIN/lib", .text = "dlopen"};
+
+    make(f, "lib/libone.so", NULL, NULL);
+    make(f, "lib/libtwo.so.2", NULL, NULL);
+    make_link(f, "libtwo.so.2", "lib/libtwo.so");
+    make_link(f, "nothing", "lib/libgone.so");
+    check_write(fixture_path(f, "lib/data.txt"), "text", 4);
+    check_need(mkdir(fixture_path(f, "lib/dir.so"), 0700) == 0, "dir.so");
+    fixture_write(fixture_path(f, "ext.so"), &tags);
+}
+
+/* Where the mirror's link leads, in 'target' (PATH_MAX); "" if it is none. */
+static const char *link_of(const struct fixture *f, const char *name,
+                           char *target)
+{
+    char place[PATH_MAX * 2];
+    ssize_t size;
+
+    snprintf(place, sizeof(place), "%s%s", mi_mailbox_mirror(f->mailbox),
+             fixture_path(f, name));
+    size = readlink(place, target, PATH_MAX - 1);
+    target[size > 0 ? size : 0] = '\0';
+    return target;
+}
+
+/* Does it lead to the tree's? */
+static int is_link(const struct fixture *f, const char *name)
+{
+    char target[PATH_MAX];
+
+    return strcmp(link_of(f, name, target), fixture_path(f, name)) == 0;
+}
+
+static void test_directory_record_names_libraries(void)
+{
+    static const char *const names[] = {"libone.so", "libtwo.so",
+                                        "libtwo.so.2"};
+    struct fixture f;
+    const struct mi_record *record;
+    const char *need = NULL;
+    int count = 0, right = 0;
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make_opener(&f);
+    CHECK(ask(&f, "ext.so") && !mi_record_need(find(&f, "ext.so"), NULL));
+    record = find(&f, "lib/");
+    CHECK(record && record->kind == MI_KIND_MIRROR && record->object == 0);
+    CHECK(record && !mi_record_soname(record)[0] &&
+          !mi_record_link(record)[0]);
+    CHECK(comes_before(&f, "lib/", "ext.so"));
+    while (record && (need = mi_record_need(record, need)) != NULL) {
+        count++;
+        CHECK_FOR(need, need[0] == MI_NEED_LINK);
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+            right += strcmp(need + 1, names[i]) == 0;
+    }
+    CHECK(count == 3 && right == 3);
+    CHECK(!find(&f, "lib/libone.so") && !find(&f, "lib/libtwo.so"));
+    CHECK(atomic_load(&f.notices) == 0);
+    fixture_clear(&f);
+}
+
+static void test_directory_links_copy_takes_place(void)
+{
+    char target[PATH_MAX];
+    struct fixture f;
+    uint64_t bytes;
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make_opener(&f);
+    CHECK(ask(&f, "lib/libtwo.so.2") && ask(&f, "ext.so"));
+    CHECK(is_link(&f, "lib/libone.so") && is_link(&f, "lib/libtwo.so"));
+    /* A copy that is there stays; what is no library has no link. */
+    CHECK(!link_of(&f, "lib/libtwo.so.2", target)[0]);
+    CHECK(fixture_mirrored(&f, fixture_path(&f, "lib/libtwo.so.2")));
+    CHECK(inode_of(&f, "lib/data.txt") == 0 &&
+          inode_of(&f, "lib/libgone.so") == 0 &&
+          inode_of(&f, "lib/dir.so") == 0);
+    /* A later copy, and a later link to a copy. */
+    bytes = mi_mirror_bytes(f.mirror);
+    CHECK(ask(&f, "lib/libone.so") && ask(&f, "lib/libtwo.so"));
+    CHECK(!link_of(&f, "lib/libone.so", target)[0]);
+    CHECK(!link_of(&f, "lib/libtwo.so", target)[0]);
+    CHECK(fixture_mirrored(&f, fixture_path(&f, "lib/libone.so")));
+    CHECK(inode_of(&f, "lib/libtwo.so") &&
+          inode_of(&f, "lib/libtwo.so") == inode_of(&f, "lib/libtwo.so.2"));
+    CHECK(mi_mirror_bytes(f.mirror) == bytes + sizeof(struct fixture_image));
+    CHECK(atomic_load(&f.notices) == 0);
+    fixture_clear(&f);
+}
+
+/* What cannot be copied can be opened by way of its link. */
+static int link_large(void *arg)
+{
+    const struct rlimit limit = {64 << 10, 64 << 10};
+    struct fixture f;
+
+    (void)arg;
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make_opener(&f);
+    check_need(truncate(fixture_path(&f, "lib/libone.so"), 100000) == 0,
+               "size");
+    signal(SIGXFSZ, SIG_IGN);
+    check_need(setrlimit(RLIMIT_FSIZE, &limit) == 0, "limit");
+    CHECK(ask(&f, "ext.so") && ask(&f, "lib/libone.so"));
+    CHECK(is_link(&f, "lib/libone.so"));
+    fixture_clear(&f);
+    return 0;
+}
+
+static void test_directory_link_of_refused_stays(void)
+{
+    check_child(link_large, NULL, __func__);
 }
 
 /* ---- refused and damaged ------------------------------------------------ */
@@ -528,11 +736,24 @@ static void test_directories_listed_once(void)
     make(&f, "idle/x.so", NULL, NULL);
     for (int i = 0; i < 10; i++) {
         snprintf(name, sizeof(name), "%d.so", i);
-        make(&f, name, "libc.so.6", "@/idle:@/absent:$ORIGIN");
-        CHECK(ask(&f, name) != NULL);
+        make(&f, name, "libmi-none.so", "@/idle:@/absent:$ORIGIN");
+        CHECK(ask(&f, name) && needs(&f, name, 'S', "libmi-none.so"));
     }
-    /* What is there takes two. */
+    /* An object takes one, a directory that is there two, another one. */
     CHECK(fixture_operations(&f) == 10 + 2 + 1 + 2);
+    fixture_clear(&f);
+}
+
+/* What every process has loaded is looked for nowhere. */
+static void test_directories_of_loaded_not_listed(void)
+{
+    struct fixture f;
+
+    fixture_make(&f, 8 * MIB, 1, 0, 0);
+    make(&f, "idle/x.so", NULL, NULL);
+    make(&f, "ext.so", "libc.so.6", "@/idle:@/absent:$ORIGIN");
+    CHECK(ask(&f, "ext.so") && needs(&f, "ext.so", 's', "libc.so.6"));
+    CHECK(fixture_operations(&f) == 1);
     fixture_clear(&f);
 }
 
@@ -603,12 +824,17 @@ int main(void)
     test_link_in_closure_one_file();
     test_link_to_earlier_closure_one_file();
     test_link_origin_its_own();
-    test_link_file_changed_known_taken_for_old();
+    test_link_file_changed_copied_anew();
+    test_link_file_replaced_copied_anew();
     test_publish_needed_first();
     test_publish_linked_known_before_its_needs();
     test_alias_image_answers_to_path();
     test_alias_many_users_made_once();
     test_alias_name_too_long_refused();
+    test_alias_of_nothing_not_made();
+    test_directory_record_names_libraries();
+    test_directory_links_copy_takes_place();
+    test_directory_link_of_refused_stays();
     test_refused_needs_told_others_mirrored();
     test_damaged_link_to_it_damaged();
     test_needed_object_gone_told();
@@ -617,6 +843,7 @@ int main(void)
     test_name_published_after_library();
     test_again_nothing_read();
     test_directories_listed_once();
+    test_directories_of_loaded_not_listed();
     test_threads_same_objects_each_once();
     test_no_mirror_judged_only();
     return check_report();

@@ -73,9 +73,7 @@ static const struct world worlds[] = {
      .objects = {{"pkg/ext.so", .needed = {"@/used/liba.so", "libb.so"},
                   .runpath = "@/used", .source = SAYS_WHO},
                  {"used/liba.so", .source = WHO("a")},
-                 {"used/libb.so", .source = WHO("b")}},
-     .known = "preload.c puts what an alias stands for behind what follows "
-              "the alias: another symbol is bound"},
+                 {"used/libb.so", .source = WHO("b")}}},
     {.about = "constructors of many",
      .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"liba.so", "libb.so", "libc1.so"},
@@ -115,12 +113,21 @@ static const struct world worlds[] = {
                  {"one/libneed.so", .soname = "libneed.so",
                   .source = WHO("one")},
                  {"two/libneed.so", .soname = "libneed.so",
-                  .source = WHO("two")}},
-     .known =
-         "preload.c opens both by their paths: constructor and destructor "
-         "of the second run, which stock does not load"},
+                  .source = WHO("two")}}},
+    {.about = "what the second of one name needs",
+     .outcome = WORLD_HELPED,
+     .objects = {{"pkg/ext.so", .needed = {"p.so", "q.so"}, .runpath = "@/pkg",
+                  .source = SAYS_WHO},
+                 {"pkg/p.so", .needed = {"libneed.so"}, .runpath = "@/one",
+                  .source = LIVES("p")},
+                 {"pkg/q.so", .needed = {"libneed.so"}, .runpath = "@/two",
+                  .source = LIVES("q")},
+                 {"one/libneed.so", .source = WHO("one")},
+                 {"two/libneed.so", .needed = {"libdeep.so"},
+                  .runpath = "$ORIGIN", .source = LIVES("two")},
+                 {"two/libdeep.so", .source = WHO("deep")}}},
     {.about = "two of one name, without",
-     .outcome = WORLD_GIVEN_UP,
+     .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"p.so", "q.so"}, .runpath = "@/pkg",
                   .source = SAYS_WHO},
                  {"pkg/p.so", .needed = {"libneed.so"}, .runpath = "@/one",
@@ -130,7 +137,7 @@ static const struct world worlds[] = {
                  {"one/libneed.so", .source = WHO("one")},
                  {"two/libneed.so", .source = WHO("two")}}},
     {.about = "two of one name, in another order",
-     .outcome = WORLD_GIVEN_UP,
+     .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"q.so", "p.so"},
                   .runpath = "@/pkg:@/one", .source = SAYS_WHO},
                  {"pkg/p.so", .needed = {"libneed.so"}, .runpath = "@/one",
@@ -148,8 +155,7 @@ static const struct world worlds[] = {
                  {"pkg/q.so", .needed = {"%"}, .runpath = "@/idle",
                   .source = LIVES("q")},
                  {"one/%", .soname = "%", .source = LIVES("one")},
-                 {"idle/libidle.so"}},
-     .known = "as for two of one name"},
+                 {"idle/libidle.so"}}},
     {.about = "global symbols",
      .outcome = WORLD_HELPED,
      .flags = RTLD_GLOBAL,
@@ -196,6 +202,15 @@ static const struct world worlds[] = {
                             ": \"not open\"); } LIVES(\"a\")"},
                  {"used/libplug.so", .source = LIVES("plug")},
                  {"idle/libidle.so"}}},
+    {.about = "a library that opens one whose name it puts together",
+     .objects = {{"pkg/ext.so", .runpath = "$ORIGIN/lib",
+                  .source = "void entry(void) { "
+                            "volatile char name[] = \"lib?lug.so\"; "
+                            "name[3] = 'p'; "
+                            "say(dlopen((char *)name, RTLD_NOW) ? \"open\" "
+                            ": \"not open\"); } LIVES(\"ext\")"},
+                 {"pkg/lib/libplug.so", .source = LIVES("plug")}},
+     .original = "pkg/lib/libplug.so"},
     {.about = "a constructor that opens one",
      .outcome = WORLD_HELPED,
      .objects = {{"pkg/ext.so", .needed = {"liba.so"},
@@ -681,6 +696,103 @@ static void test_open_library_damaged_linker_says(void)
     check_child(open_unloadable, NULL, __func__);
 }
 
+/* The linker's words. */
+static int open_told(void *arg)
+{
+    struct mi_error err = {.domain = MI_ERRNO, .code = 1, .text = "before"};
+    struct rank rank;
+    void *held;
+
+    (void)arg;
+    rank_make(&rank, "M@/liba.so Slibmi-nowhere.so");
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           &err));
+    CHECK(err.domain == MI_FORMAT && err.code == 0);
+    CHECK_FOR(err.text, strstr(err.text, "libmi-nowhere.so"));
+    CHECK(dlerror() == NULL && !is_loaded("liba.so"));
+    rank_clear(&rank);
+    rank_make(&rank, "M@/liba.so");
+    held = mi_preload_open(rank.preload, rank.table.records[0], 0, RTLD_NOW,
+                           &err);
+    CHECK(held && err.domain == MI_NONE && err.code == 0 && !err.text[0]);
+    err.domain = MI_FORMAT;
+    CHECK(!mi_preload_open(rank.preload, rank.table.records[1], 0, RTLD_NOW,
+                           &err));
+    CHECK(err.domain == MI_NONE);
+    mi_preload_close(held);
+    rank_clear(&rank);
+    return 0;
+}
+
+static void test_open_library_nowhere_words_told(void)
+{
+    check_child(open_told, NULL, __func__);
+}
+
+/* ---- loaded from the tree before ---------------------------------------- */
+
+/* The copies are in TREE/copies. */
+static int place_of_copy(const void *arg, const struct mi_record *record,
+                         char *place)
+{
+    const char *key = mi_record_key(record), *name = strrchr(key, '/');
+
+    (void)arg;
+    return snprintf(place, PATH_MAX, "%.*s/copies%s", (int)(name - key), key,
+                    name) < PATH_MAX;
+}
+
+static void write_copies(const struct rank *rank)
+{
+    const char *needed[] = {"liba.so", "libb.so", NULL};
+    struct fixture_tags tags = {.needed = needed,
+                                .runpath = world_text(&rank->f, "@/idle")};
+
+    check_need(mkdir(fixture_path(&rank->f, "copies"), 0700) == 0, "copies");
+    fixture_write(fixture_path(&rank->f, "copies/ext.so"), &tags);
+    write_loadable(&rank->f, "copies/liba.so", "liba.so");
+    write_loadable(&rank->f, "copies/libb.so", NULL);
+}
+
+static int open_beside_tree(void *arg)
+{
+    struct mi_preload_config config = {.find = find_in,
+                                       .place = place_of_copy};
+    struct rank rank;
+    char path[PATH_MAX];
+    void *tree, *held, *object;
+    int before;
+
+    (void)arg;
+    rank_make(&rank, "M@/liba.so M@/libb.so");
+    write_copies(&rank);
+    config.arg = &rank.table;
+    kept[62] = mi_preload_create(&config);
+    check_need(kept[62] != NULL, "memory");
+    tree = dlopen(fixture_path(&rank.f, "liba.so"), RTLD_NOW);
+    check_need(tree != NULL, "liba.so");
+    before = count_loaded();
+    held = mi_preload_open(kept[62], rank.table.records[0], 1, RTLD_NOW, NULL);
+    CHECK(held && count_loaded() == before + 3); /* with the stub */
+    strcpy(path, fixture_path(&rank.f, "copies/ext.so"));
+    object = dlopen(path, RTLD_NOW);
+    CHECK_FOR(object ? path : dlerror(), object);
+    mi_preload_close(held);
+    CHECK(count_loaded() == before + 2);
+    CHECK(is_loaded(fixture_path(&rank.f, "copies/libb.so")));
+    CHECK(!is_loaded(fixture_path(&rank.f, "copies/liba.so")));
+    /* It is one of its user's own: it stays when who loaded it goes. */
+    dlclose(tree);
+    CHECK(is_loaded(fixture_path(&rank.f, "liba.so")));
+    rank_clear(&rank);
+    return 0;
+}
+
+static void test_open_loaded_from_tree_not_twice(void)
+{
+    check_child(open_beside_tree, NULL, __func__);
+}
+
 /* ---- constructors and threads ------------------------------------------- */
 
 enum { THREADS = 8, ROUNDS = 30 };
@@ -790,6 +902,8 @@ int main(int argc, char **argv)
     test_open_lazily_stub_stays();
     test_open_record_comes_later_helped();
     test_open_library_damaged_linker_says();
+    test_open_library_nowhere_words_told();
+    test_open_loaded_from_tree_not_twice();
     test_open_threads_all_loaded();
     test_open_from_constructor_no_deadlock();
     return check_report();

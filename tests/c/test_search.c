@@ -10,12 +10,11 @@
 
 #include "../../src/search.h"
 
-static char lib[] = "lib/of-machine", platform[] = "some-processor";
-
-/* One that knows the tokens, and nothing else. */
+/* One that knows the tokens, and nothing else; to be cleared. */
 static struct mi_search known(void)
 {
-    return (struct mi_search){.lib = lib, .platform = platform};
+    return (struct mi_search){.lib = strdup("lib/of-machine"),
+                              .platform = strdup("some-processor")};
 }
 
 /* ---- lists -------------------------------------------------------------- */
@@ -57,6 +56,7 @@ static void test_list_each_entry_its_kind(void)
     expect_list(&search, NULL, 0, "");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         expect_list(&search, cases[i][0], 0, cases[i][1]);
+    mi_search_clear(&search);
 }
 
 static void test_list_real_origin_absolute(void)
@@ -66,6 +66,7 @@ static void test_list_real_origin_absolute(void)
     expect_list(&search, "$ORIGIN/../x:/a", 1, "=/o/x:=/a:");
     expect_list(&search, "${ORIGIN}", 1, "=/o/rigin:");
     expect_list(&search, "x", 1, "?:");
+    mi_search_clear(&search);
 }
 
 /* An empty entry is the working directory, wherever it stands. */
@@ -83,6 +84,7 @@ static void test_list_empty_entry_unknown_first(void)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         expect_list(&search, cases[i][0], 0, cases[i][1]);
+    mi_search_clear(&search);
 }
 
 static void test_list_tokens_replaced(void)
@@ -103,6 +105,8 @@ static void test_list_tokens_replaced(void)
         expect_list(&search, cases[i][0], 0, cases[i][1]);
         expect_list(&without, cases[i][0], 0, "?:");
     }
+    mi_search_clear(&search);
+    mi_search_clear(&without);
 }
 
 static void test_list_more_behind_in_order(void)
@@ -116,12 +120,65 @@ static void test_list_more_behind_in_order(void)
     list = mi_search_list(&search, NULL, "/o", 0, more);
     CHECK(list && strcmp(list, "=/x:/y:?:") == 0);
     free(list);
+    mi_search_clear(&search);
+}
+
+/* In the tree: "link" leads to "deep/pkg". */
+static void expect_in_tree(const struct fixture *f, struct mi_search *search,
+                           const char *path, int real, const char *expected)
+{
+    const char *const none[] = {NULL};
+    char full[PATH_MAX] = "", about[3 * PATH_MAX];
+    char *list =
+        mi_search_list(search, path, fixture_path(f, "link"), real, none);
+
+    for (size_t used = 0; *expected; expected++)
+        used += (size_t)snprintf(full + used, sizeof(full) - used,
+                                 *expected == '@' ? "%s" : "%.1s",
+                                 *expected == '@' ? f->tree : expected);
+    snprintf(about, sizeof(about), "%s: \"%.4000s\", not \"%s\"", path,
+             list ? list : "NULL", full);
+    CHECK_FOR(about, list && strcmp(list, full) == 0);
+    free(list);
+}
+
+static void test_list_parent_behind_link_as_kernel(void)
+{
+    static const char *const directories[] = {
+        "deep", "deep/pkg", "deep/used", "deep/same", "used", "here"};
+    struct mi_search search = known();
+    struct fixture f;
+
+    fixture_place(&f);
+    for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++)
+        check_need(mkdir(fixture_path(&f, directories[i]), 0700) == 0,
+                   directories[i]);
+    check_need(symlink("deep/pkg", fixture_path(&f, "link")) == 0 &&
+                   symlink("deep/same", fixture_path(&f, "same")) == 0,
+               "links");
+    for (int i = 0; i < 2; i++) { /* the second time it is known */
+        expect_in_tree(&f, &search, "$ORIGIN/../used", 0, "=@/deep/used:");
+        expect_in_tree(&f, &search, "${ORIGIN}/../pkg/../used", 0,
+                       "=@/deep/used:");
+        expect_in_tree(&f, &search, "$ORIGIN/../used", 1, "=@/deep/used:");
+        expect_in_tree(&f, &search, "$ORIGIN/..", 0, "=@/deep:");
+        /* To the same directory, or to none at all: as it is written. */
+        expect_in_tree(&f, &search, "$ORIGIN/../same", 0, "@/same:");
+        expect_in_tree(&f, &search, "$ORIGIN/../absent", 0, "@/absent:");
+        expect_in_tree(&f, &search, "$ORIGIN:$ORIGIN/lib", 0,
+                       "@/link:@/link/lib:");
+        /* The mirror may have what the linker would not come to. */
+        expect_in_tree(&f, &search, "$ORIGIN/../here", 0, "=@/link/../here:");
+    }
+    mi_search_clear(&search);
+    CHECK(!search.plain);
+    check_remove(f.scratch);
 }
 
 /* What is too long for a path is the linker's business. */
 static void test_list_too_long_unknown(void)
 {
-    static char path[3 * PATH_MAX], token[PATH_MAX];
+    static char path[3 * PATH_MAX];
     struct mi_search search = known();
 
     memset(path, 'x', PATH_MAX);
@@ -132,9 +189,12 @@ static void test_list_too_long_unknown(void)
     memcpy(path, "$ORIGIN/", 8); /* one byte too long once it is replaced */
     strcpy(path + PATH_MAX - 1, ":/a");
     expect_list(&search, path, 0, "?:=/a:");
-    memset(token, 'x', sizeof(token) - 1);
-    search.lib = token;
+    free(search.lib);
+    search.lib = calloc(1, PATH_MAX);
+    check_need(search.lib != NULL, "memory");
+    memset(search.lib, 'x', PATH_MAX - 1);
     expect_list(&search, "/$LIB:/a", 0, "?:=/a:");
+    mi_search_clear(&search);
 }
 
 static void test_directory_parent_told(void)
@@ -484,6 +544,7 @@ int main(int argc, char **argv)
     test_list_empty_entry_unknown_first();
     test_list_tokens_replaced();
     test_list_more_behind_in_order();
+    test_list_parent_behind_link_as_kernel();
     test_list_too_long_unknown();
     test_directory_parent_told();
     test_default_directories_told();

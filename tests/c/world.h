@@ -32,6 +32,7 @@ struct world_object {
     const char *rpath;
     const char *runpath;
     const char *text;   /* a string in its table, beside "dlopen" */
+    int locates;        /* "dladdr" is there as well */
     const char *source; /* C: it is compiled.  Otherwise it is empty */
     const char *needs;  /* what its record has to say; NULL: not compared */
 };
@@ -205,7 +206,12 @@ static inline void world_write(const struct fixture *f,
     image = check_read(path, &size);
     while (image->strings[used])
         used += strlen(image->strings + used) + 1;
+    check_need(used + sizeof("dlopen") + sizeof("dladdr") <
+                   sizeof(image->strings),
+               "room");
     strcpy(image->strings + used, "dlopen");
+    if (object->locates)
+        strcpy(image->strings + used + sizeof("dlopen"), "dladdr");
     check_write(path, image, size);
     free(image);
 }
@@ -316,8 +322,9 @@ static inline int world_print(struct dl_phdr_info *info, size_t size,
     struct world_list *list = arg;
     const struct fixture *f = list->f;
     const char *root = f->mirror ? mi_mirror_root(f->mirror) : "";
-    const char *name = info->dlpi_name;
+    const char *name = info->dlpi_name, *original;
     char copy[PATH_MAX], real[PATH_MAX], line[PATH_MAX + 20];
+    size_t size_of_root = strlen(root);
 
     (void)size;
     if (list->seen++ < list->skipped)
@@ -325,14 +332,15 @@ static inline int world_print(struct dl_phdr_info *info, size_t size,
     list->stubs += strncmp(name, "/proc/self/fd", 13) == 0;
     if (strstr(name, ".mpiimport-alias"))
         return 0;
-    if (root[0] && strncmp(name, root, strlen(root)) == 0) {
+    if (root[0] && strncmp(name, root, size_of_root) == 0) {
         check_need(realpath(info->dlpi_name, copy) != NULL, name);
-        name = copy + strlen(root);
-    } else if (strncmp(name, f->tree, strlen(f->tree)) == 0) {
-        if (!list->original ||
-            strcmp(name, fixture_path(f, list->original)) != 0)
-            list->from_tree++;
+        /* Or it is a link to the tree. */
+        name = strncmp(copy, root, size_of_root) == 0 ? copy + size_of_root
+                                                      : copy;
     }
+    original = list->original ? fixture_path(f, list->original) : "";
+    if (name != copy + size_of_root && strcmp(name, original) != 0)
+        list->from_tree += strncmp(name, f->tree, strlen(f->tree)) == 0;
     snprintf(line, sizeof(line), "loaded %s",
              realpath(name, real) ? real : name);
     world_say(line);

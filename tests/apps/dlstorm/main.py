@@ -22,10 +22,11 @@ def main():
     modules = [importlib.import_module(name) for name in names]
     checksum = sum(module.run() for module in modules)
     rank = MPI.COMM_WORLD.rank
-    print(
-        f"rank {rank}: modules {len(modules)} checksum {checksum:x}",
-        flush=True,
+    # In one piece: print() writes the end of the line by itself.
+    sys.stdout.write(
+        f"rank {rank}: modules {len(modules)} checksum {checksum:x}\n"
     )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
