@@ -92,6 +92,9 @@ print(frame.set_index("when")["value"].resample("4h").sum().tolist())
     "matplotlib": """
 import hashlib
 import io
+import os
+
+os.chdir("/")  # it looks for a matplotlibrc of the user's where it is
 import matplotlib
 
 matplotlib.use("Agg")
