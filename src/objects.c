@@ -316,6 +316,21 @@ static int on_link(void *arg, const char *directory, struct mi_error *err)
 
 /* ---- what an object needs ----------------------------------------------- */
 
+static struct mi_needs_config needs_config(struct closure *closure)
+{
+    struct mi_objects *objects = closure->objects;
+
+    return (struct mi_needs_config){.search = &objects->search,
+                                    .share = objects->config.share,
+                                    .local = objects->config.local,
+                                    .list = on_list,
+                                    .add = on_add,
+                                    .add_alias = on_alias,
+                                    .open = on_open,
+                                    .link = on_link,
+                                    .arg = closure};
+}
+
 /* Name what only the linker can find: the report tells. */
 static void tell_unknown(const struct mi_objects *objects,
                          const struct item *item)
@@ -339,15 +354,7 @@ static int describe(struct closure *closure, struct item *item,
                     const void *image, size_t size, struct mi_error *err)
 {
     struct mi_objects *objects = closure->objects;
-    struct mi_needs_config config = {.search = &objects->search,
-                                     .share = objects->config.share,
-                                     .local = objects->config.local,
-                                     .list = on_list,
-                                     .add = on_add,
-                                     .add_alias = on_alias,
-                                     .open = on_open,
-                                     .link = on_link,
-                                     .arg = closure};
+    struct mi_needs_config config = needs_config(closure);
     struct mi_elf elf = {0};
     struct mi_needs_object object = {.path = item->place,
                                      .inherited = item->inherited,
@@ -837,15 +844,7 @@ static int find_name(struct closure *closure, const char *caller,
                      const char *name, FILE *out, struct mi_error *err)
 {
     struct mi_objects *objects = closure->objects;
-    struct mi_needs_config config = {.search = &objects->search,
-                                     .share = objects->config.share,
-                                     .local = objects->config.local,
-                                     .list = on_list,
-                                     .add = on_add,
-                                     .add_alias = on_alias,
-                                     .open = on_open,
-                                     .link = on_link,
-                                     .arg = closure};
+    struct mi_needs_config config = needs_config(closure);
     struct mi_elf elf = {0};
     struct mi_needs_object object = {
         .path = caller, .inherited = "", .elf = &elf};
