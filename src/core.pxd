@@ -69,6 +69,10 @@ cdef extern from "format.h" nogil:
                                 char *type, int *link)
 
 
+cdef extern from "loaded.h" nogil:
+    bint mi_loaded_from(const char *path)
+
+
 cdef extern from "store.h" nogil:
     struct mi_entry:
         mi_query query

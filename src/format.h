@@ -91,6 +91,7 @@ enum mi_need {
     MI_NEED_VARIANT = 'v', /* the same, but the linker may choose one of the
                             * directory's glibc-hwcaps/, mirrored as well */
     MI_NEED_LOCAL = 'l',   /* PATH in a directory of the node's own */
+    MI_NEED_ORIGIN = 'o',  /* as MIRROR, but needed by a path: $ORIGIN/... */
     MI_NEED_PATH = 'p',    /* needed by its path on the tree: PATH is that of
                             * an object of ours that answers to it */
     MI_NEED_UNKNOWN = 'u', /* NAME; only the linker knows */

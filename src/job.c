@@ -11,6 +11,7 @@
 #include "budget.h"
 #include "elf.h"
 #include "list.h"
+#include "loaded.h"
 #include "mailbox.h"
 #include "mirror.h"
 #include "node.h"
@@ -36,6 +37,7 @@ struct mi_job {
     int rank, size;
     char *tmpdir; /* where node stores are made */
     char **share, **local;
+    char **loaded; /* before MPI: what every rank has */
     int direct, report;
     uint64_t grace, patience; /* nanoseconds */
     atomic_uint lost; /* growth of the store when patience was over, plus 1 */
@@ -219,6 +221,7 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
         .mirror = job->mirror,
         .share = job->share,
         .local = job->local,
+        .loaded = job->loaded,
         .rule = config->rule,
         .threads = job->size == 1        ? 0
                    : config->readers > 0 ? config->readers
@@ -351,7 +354,8 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
                        tmpdir);
     job->tmpdir = strdup(tmpdir);
     job->preload = create_preload(job);
-    if (!job->tmpdir || !job->preload ||
+    job->loaded = mi_loaded_list();
+    if (!job->tmpdir || !job->preload || !job->loaded ||
         mi_list_copy(&job->share, config->share) != 0 ||
         mi_list_copy(&job->local, config->local) != 0)
         return mi_fail_errno(err, "job");
@@ -449,7 +453,9 @@ static uint64_t grace_for(const struct mi_job *job, enum mi_query query)
 {
     int unasked = query == MI_LSTAT || query == MI_COPY;
 
-    return unasked && job->rank == 1 ? 0 : job->grace;
+    int asker = job->node.leaders ? job->rank == 1 : job->node.rank == 1;
+
+    return unasked && asker ? 0 : job->grace;
 }
 
 /* Wait until the record is in the store, asking for it after the grace. */

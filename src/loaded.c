@@ -44,6 +44,32 @@ int mi_loaded_has(const char *soname)
     return dl_iterate_phdr(is_it, (void *)soname);
 }
 
+static int is_from(struct dl_phdr_info *info, size_t size, void *wanted)
+{
+    (void)size;
+    return info->dlpi_name && strcmp(info->dlpi_name, wanted) == 0;
+}
+
+int mi_loaded_from(const char *path)
+{
+    return dl_iterate_phdr(is_from, (void *)path);
+}
+
+static int take_gone(struct dl_phdr_info *info, size_t size, void *gone)
+{
+    (void)size;
+    *(unsigned long long *)gone = info->dlpi_subs;
+    return 1;
+}
+
+unsigned long long mi_loaded_gone(void)
+{
+    unsigned long long gone = 0;
+
+    dl_iterate_phdr(take_gone, &gone);
+    return gone;
+}
+
 static int append(struct dl_phdr_info *info, size_t size, void *list)
 {
     const char *soname = soname_of(info);

@@ -10,6 +10,12 @@
 /* Is an object with that SONAME loaded?  Thread-safe. */
 int mi_loaded_has(const char *soname);
 
+/* Is an object loaded that was opened by that path?  Thread-safe. */
+int mi_loaded_from(const char *path);
+
+/* How many objects have been unloaded so far.  Thread-safe. */
+unsigned long long mi_loaded_gone(void);
+
 /* The SONAMEs of all that is loaded now: a list (src/list.h), which the caller
  * clears.  NULL with errno without memory.
  */

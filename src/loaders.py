@@ -279,6 +279,9 @@ class StoreExtensionLoader(_Stored, ExtensionFileLoader):
             module = self._mpi_create(spec, mirror) if mirror else None
             if module is not None:
                 return module
+            if mirror is not None:  # in vain: nothing of it may stay
+                core.release(held)
+                held = None
             self.mpi_directly()
             return ExtensionFileLoader.create_module(self, spec)
         except BaseException as error:

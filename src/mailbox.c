@@ -249,7 +249,7 @@ void mi_mailbox_set_mirror(struct mi_mailbox *box, const char *path)
 {
     size_t size = strlen(path);
 
-    if (size >= sizeof(box->shared->mirror) ||
+    if (size == 0 || size >= sizeof(box->shared->mirror) ||
         atomic_load(&box->shared->has_mirror))
         return;
     memcpy(box->shared->mirror, path, size + 1);

@@ -328,9 +328,10 @@ void mi_part_close(struct mi_part *part)
     part->file = -1;
 }
 
-int mi_part_stamp(const struct mi_part *part, int64_t mtime,
-                  struct mi_error *err)
+int mi_mirror_stamp(struct mi_mirror *mirror, const struct mi_part *part,
+                    int64_t mtime, struct mi_error *err)
 {
+    char name[40];
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
 
     if (mtime == 0)
@@ -341,7 +342,8 @@ int mi_part_stamp(const struct mi_part *part, int64_t mtime,
         times[1].tv_sec--;
         times[1].tv_nsec += 1000000000;
     }
-    if (futimens(part->file, times) != 0)
+    part_name(part->id, name, sizeof(name));
+    if (utimensat(mirror->jobdir.dir, name, times, AT_SYMLINK_NOFOLLOW) != 0)
         return mi_fail_errno(err, "cannot date a file of the mirror");
     return 0;
 }
@@ -383,7 +385,17 @@ static int is_symlink(const struct mi_mirror *mirror, const char *place)
            S_ISLNK(status.st_mode);
 }
 
-/* Put the file in the place of a symbolic link, without a moment between. */
+/* Are these two names of one file? */
+static int is_one(const struct mi_mirror *mirror, const char *a, const char *b)
+{
+    struct stat first, second;
+
+    return fstatat(mirror->jobdir.dir, a, &first, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(mirror->jobdir.dir, b, &second, AT_SYMLINK_NOFOLLOW) == 0 &&
+           first.st_ino == second.st_ino;
+}
+
+/* Put the file in the place of another one, without a moment between. */
 static int replace(struct mi_mirror *mirror, const char *name,
                    const char *place, struct mi_error *err)
 {
@@ -444,11 +456,17 @@ int mi_mirror_finish(struct mi_mirror *mirror, struct mi_part *part,
 int mi_mirror_link(struct mi_mirror *mirror, const char *from,
                    const char *path, struct mi_error *err)
 {
-    char name[PATH_MAX];
+    char name[PATH_MAX], place[PATH_MAX];
 
-    if (find_place(from, name, err) != 0)
+    if (find_place(from, name, err) != 0 || find_place(path, place, err) != 0)
         return -1;
-    return put_in_place(mirror, name, path, err) < 0 ? -1 : 0;
+    if (put_in_place(mirror, name, path, err) < 0)
+        return -1;
+    /* What was there may be a copy of its own, as data. */
+    return is_one(mirror, name, place) ||
+                   replace(mirror, name, place, err) == 1
+               ? 0
+               : -1;
 }
 
 int mi_mirror_symlinks(struct mi_mirror *mirror,

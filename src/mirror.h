@@ -83,8 +83,8 @@ int mi_part_map(const struct mi_part *part, void **bytes,
  */
 void mi_part_close(struct mi_part *part);
 /* Give it a modification time, in nanoseconds since the epoch; 0: none. */
-int mi_part_stamp(const struct mi_part *part, int64_t mtime,
-                  struct mi_error *err);
+int mi_mirror_stamp(struct mi_mirror *mirror, const struct mi_part *part,
+                    int64_t mtime, struct mi_error *err);
 /* Move it to its place, that of the absolute path 'path' once normalised
  * (mi_path_normal), and close it.  An
  * object that is there already stays.  'part' is cleared, whatever happens.

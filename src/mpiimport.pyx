@@ -770,7 +770,8 @@ def mirrored(path):
     if record != NULL and record.code == MI_MIRROR_DAMAGED:
         text = bytes(payload(record)).decode("utf-8", "replace")
         raise ImportError(f"{path}: {text}", path=path)
-    if record == NULL or not mi_job_mirrored(job.job, record, place):
+    if (record == NULL or not mi_job_mirrored(job.job, record, place)
+            or mi_loaded_from(_fsencode(path))):  # not once more from here
         job.say()
         return None
     avoid(job, 1)
@@ -839,6 +840,9 @@ def library(name, int flags, caller):
         record = job.ask(MI_MIRROR, caller + "\n" + name, None)
     if record == NULL or not (record.kind == MI_KIND_MIRROR
                               or record.code == MI_MIRROR_REFUSED):
+        return None, None, None
+    # What is loaded from the tree must not be loaded once more.
+    if "/" in name and mi_loaded_from(_fsencode(name)):
         return None, None, None
     copied = mi_job_mirrored(job.job, record, place)
     handle = preloaded(job, record, copied, flags, &err)
@@ -1267,7 +1271,9 @@ def _object(path):
     if place is not None:
         # Whoever opens it does so without us: its libraries have to be there.
         record = mi_job_find((<Job>_job).job, MI_MIRROR, _fsencode(path))
-        _kept.append(preloaded(_job, record, 0, 2, &err))  # RTLD_NOW
+        held = preloaded(_job, record, 0, 2, &err)  # RTLD_NOW
+        if held is not None:
+            _kept.append(held)
     return place
 
 

@@ -41,6 +41,15 @@ static int is_file(const struct mi_record *list, const char *name)
     return mi_entries_type(list, name) == 'f';
 }
 
+/* Is it known what is in the directory: something, or nothing since there is
+ * no such directory?
+ */
+static int is_told(const struct mi_record *list)
+{
+    return list->kind == MI_KIND_LIST || list->code == ENOENT ||
+           list->code == ENOTDIR;
+}
+
 /* Versions of the library for some processors: the linker of each node takes
  * its own choice.  1 if there are any.
  */
@@ -81,7 +90,7 @@ static int look_on_tree(const struct mi_needs_config *config,
 
     if (rc < 0)
         return -1;
-    if (rc == 0) {
+    if (rc == 0 || !is_told(list)) {
         look->kind = MI_NEED_UNKNOWN;
         return 1;
     }
@@ -135,8 +144,9 @@ static void put(FILE *out, char kind, int help, const char *text)
 
 /* A library that is needed by a path. */
 static int write_path(const struct mi_needs_config *config,
-                      const struct mi_needs_object *object, const char *name,
-                      FILE *out, struct mi_error *err)
+                      const struct mi_needs_object *object,
+                      const char *inherits, const char *name, FILE *out,
+                      struct mi_error *err)
 {
     char directory[PATH_MAX], path[PATH_MAX], parent[PATH_MAX];
     const struct mi_record *list;
@@ -146,8 +156,8 @@ static int write_path(const struct mi_needs_config *config,
     mi_search_directory(object->path, directory);
     if (mi_elf_origin(name, strlen(name), directory, path, sizeof(path)) ==
         1) {
-        put(out, MI_NEED_MIRROR, 0, path);
-        return config->add(config->arg, path, "", err);
+        put(out, MI_NEED_ORIGIN, 0, path);
+        return config->add(config->arg, path, inherits, err);
     }
     if (name[0] != '/' || strchr(name, '$') || strlen(name) >= PATH_MAX) {
         put(out, MI_NEED_UNKNOWN, 1, name);
@@ -158,9 +168,15 @@ static int write_path(const struct mi_needs_config *config,
         !mi_prefixes_shared(config->share, config->local, name))
         return 0; /* the linker opens it where it is */
     rc = config->list(config->arg, parent, &list, err);
-    if (rc != 1 || !is_file(list, strrchr(name, '/') + 1))
-        return rc < 0 ? -1 : 0; /* the linker will say so */
-    if (config->add_alias(config->arg, name, &alias, err) != 0)
+    if (rc < 0)
+        return -1;
+    if (rc == 0 || !is_told(list)) {
+        put(out, MI_NEED_UNKNOWN, 1, name);
+        return 0;
+    }
+    if (!is_file(list, strrchr(name, '/') + 1))
+        return 0; /* the linker will say so */
+    if (config->add_alias(config->arg, name, inherits, &alias, err) != 0)
         return -1;
     put(out, MI_NEED_PATH, 1, alias);
     return 0;
@@ -307,7 +323,8 @@ int mi_needs_write(const struct mi_needs_config *config,
 
     for (size_t i = 0; rc == 0 && i < elf->needed_count; i++)
         rc = strchr(elf->needed[i], '/')
-                 ? write_path(config, object, elf->needed[i], out, err)
+                 ? write_path(config, object, lists.handed, elf->needed[i],
+                              out, err)
                  : write_name(config, lists.all, lists.handed, elf->needed[i],
                               out, err);
     if (rc == 0)

@@ -33,8 +33,8 @@ struct mi_needs_config {
     /* The same for an object of ours that is to answer to the name 'path': its
      * own path, which lives as long as 'arg', goes to *alias.
      */
-    int (*add_alias)(void *arg, const char *path, const char **alias,
-                     struct mi_error *err);
+    int (*add_alias)(void *arg, const char *path, const char *inherits,
+                     const char **alias, struct mi_error *err);
     /* The object may open libraries of that directory under names that cannot
      * be known: links to them are wanted.
      */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "elf.h"
+#include "list.h"
 #include "needs.h"
 #include "search.h"
 #include "stub.h"
@@ -48,10 +50,15 @@ struct mi_objects {
     pthread_mutex_t lock; /* one closure at a time; of what follows, too */
     struct mi_search search;
     struct known *known;
-    uint64_t id;           /* of the last object */
-    pthread_mutex_t queue; /* of the two: */
+    atomic_uint_fast64_t id; /* of the last object */
+    pthread_mutex_t queue;   /* of the two: */
     struct queued *first, **last;
 };
+
+static uint64_t next_id(struct mi_objects *objects)
+{
+    return atomic_fetch_add(&objects->id, 1) + 1;
+}
 
 /* ---- the queue ---------------------------------------------------------- */
 
@@ -108,8 +115,9 @@ struct item {
     size_t size;
     uint32_t mode;
     struct identity identity;
-    char *link;  /* place of the same file; or NULL */
-    int linked;  /* another item is a link to this one */
+    char *link;          /* place of the same file; or NULL */
+    struct item *target; /* the item of the same file; or NULL */
+    int published;
     char *text;  /* the payload of 'entry' */
     char *needs; /* texts of mi_record_need() */
     size_t needs_size;
@@ -132,6 +140,7 @@ struct closure {
     struct item **list;
     size_t count, room;
     struct opened *opened; /* join when all that is needed has */
+    int optional;          /* from now on what joins is not needed */
 };
 
 static void item_free(struct item *item)
@@ -257,6 +266,7 @@ static int take_opened(struct closure *closure)
     if (!opened)
         return 0;
     closure->opened = opened->next;
+    closure->optional = 1;
     closure_add(closure, opened->path, opened->inherits); /* or do without */
     opened_free(opened);
     return 1;
@@ -281,8 +291,8 @@ static int make_alias(const char *path, const struct item *genuine,
     return rc;
 }
 
-static int on_alias(void *arg, const char *path, const char **name,
-                    struct mi_error *err)
+static int on_alias(void *arg, const char *path, const char *inherits,
+                    const char **name, struct mi_error *err)
 {
     char text[PATH_MAX + sizeof(ALIAS)];
     struct item *genuine, *alias;
@@ -291,7 +301,7 @@ static int on_alias(void *arg, const char *path, const char **name,
     snprintf(text, sizeof(text), "%s" ALIAS, path);
     if (strlen(text) > MI_PATH)
         return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
-    genuine = closure_add(arg, path, "");
+    genuine = closure_add(arg, path, inherits);
     alias = genuine ? closure_add(arg, text, "") : NULL;
     if (!alias)
         return mi_fail_errno(err, "mirror");
@@ -311,7 +321,7 @@ static int on_link(void *arg, const char *directory, struct mi_error *err)
     char path[PATH_MAX + 1];
 
     snprintf(path, sizeof(path), "%s/", directory);
-    return on_add(arg, path, "", err);
+    return strlen(path) > MI_PATH ? 0 : on_add(arg, path, "", err);
 }
 
 /* ---- what an object needs ----------------------------------------------- */
@@ -371,7 +381,7 @@ static int describe(struct closure *closure, struct item *item,
     if (!out || !item->soname) {
         rc = mi_fail_errno(err, "mirror");
     } else if (item->image) { /* an alias */
-        fprintf(out, "%c%.*s%c", MI_NEED_MIRROR,
+        fprintf(out, "%c%.*s%c", MI_NEED_ORIGIN,
                 (int)(strlen(item->path) - strlen(ALIAS)), item->path, '\0');
         rc = 0;
     } else {
@@ -456,7 +466,7 @@ static void refuse(const struct mi_objects *objects, struct item *item,
 
 /* Make room for 'size' bytes more: of the closure's objects those that are
  * larger are given up, the largest first, so that as many as can be are
- * mirrored.
+ * mirrored.  Not for what is only likely to be opened.
  */
 static void make_room(const struct closure *closure, uint64_t size)
 {
@@ -467,7 +477,7 @@ static void make_room(const struct closure *closure, uint64_t size)
     snprintf(why, sizeof(why),
              "--max-store %llu would be exceeded by all that is needed",
              (unsigned long long)mi_mirror_limit(mirror));
-    while (size > mi_mirror_room(mirror)) {
+    while (!closure->optional && size > mi_mirror_room(mirror)) {
         struct item *largest = NULL;
 
         for (size_t i = 0; i < closure->count; i++) {
@@ -483,6 +493,22 @@ static void make_room(const struct closure *closure, uint64_t size)
     }
 }
 
+/* Map a copy to read, and to send.  Private and writable, since MPI may
+ * receive into the root's buffer of a broadcast, too (the same bytes): some
+ * algorithms pass pieces around in a ring.
+ */
+static int map_part(const struct mi_part *part, void **bytes,
+                    struct mi_error *err)
+{
+    void *mapped = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+                        part->file, 0);
+
+    if (mapped == MAP_FAILED)
+        return mi_fail_errno(err, "cannot map the mirror's copy");
+    *bytes = mapped;
+    return 0;
+}
+
 /* Copy the open file into the mirror, and map the copy. */
 static int make_copy(struct mi_objects *objects, struct item *item, int file,
                      struct mi_error *err)
@@ -490,7 +516,7 @@ static int make_copy(struct mi_objects *objects, struct item *item, int file,
     struct mi_mirror *mirror = objects->config.mirror;
     int rc;
 
-    if (mi_mirror_begin(mirror, ++objects->id, item->size, item->mode,
+    if (mi_mirror_begin(mirror, next_id(objects), item->size, item->mode,
                         &item->part, err) != 0) {
         item->part.id = 0;
         return -1;
@@ -499,17 +525,8 @@ static int make_copy(struct mi_objects *objects, struct item *item, int file,
     rc = item->image
              ? mi_part_write(&item->part, 0, item->image, item->size, err)
              : copy_file(objects, file, &item->part, err);
-    /* Private and writable, since MPI may receive into the root's buffer of a
-     * broadcast, too (the same bytes): some algorithms pass pieces around in a
-     * ring.
-     */
-    item->bytes = rc == 0 ? mmap(NULL, item->size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE, item->part.file, 0)
-                          : NULL;
-    if (item->bytes == MAP_FAILED) {
-        item->bytes = NULL;
-        rc = mi_fail_errno(err, "cannot map the mirror's copy");
-    }
+    if (rc == 0)
+        rc = map_part(&item->part, &item->bytes, err);
     mi_part_close(&item->part); /* a closure may have thousands */
     if (rc != 0)
         drop_copy(objects, item);
@@ -537,8 +554,7 @@ static int is_same(const struct identity *a, const struct identity *b)
 }
 
 /* Place of the same file in the mirror, or NULL. */
-static const char *same_file(const struct closure *closure,
-                             const struct item *item)
+static const char *same_file(const struct closure *closure, struct item *item)
 {
     for (const struct known *k = closure->objects->known; k; k = k->next)
         if (is_same(&k->identity, &item->identity))
@@ -548,7 +564,7 @@ static const char *same_file(const struct closure *closure,
 
         if (other != item && other->part.id &&
             is_same(&other->identity, &item->identity)) {
-            other->linked = 1;
+            item->target = other;
             return other->place;
         }
     }
@@ -730,10 +746,13 @@ static int settle(struct mi_objects *objects, struct item *item,
         return mi_mirror_link(mirror, item->link, item->place, err);
     if (!item->part.id)
         return 0; /* refused */
-    if (remember(objects, item, err) != 0 ||
-        mi_mirror_finish(mirror, &item->part, item->place, err) != 0)
+    if (mi_mirror_finish(mirror, &item->part, item->place, err) != 0) {
+        item->part.id = 0;
         return -1;
+    }
     item->part.id = 0;
+    if (remember(objects, item, err) != 0)
+        return -1;
     if (!objects->config.stream)
         return 0;
     if (keep_bytes(objects, &object, err) != 0)
@@ -772,31 +791,35 @@ static void make_links(struct mi_objects *objects, const struct item *item)
         objects->config.refused(objects->config.arg, item->path, why.text, 0);
 }
 
-/* 0 for what others are links to, 1 for links, 2 for the rest. */
-static int turn_of(const struct item *item)
-{
-    return item->linked ? 0 : item->link ? 1 : 2;
-}
-
-/* Publish: what is needed first, so that whoever finds an object finds it
- * complete, and files before the links to them.
- */
-static int publish(const struct closure *closure,
-                   const struct mi_record **record, struct mi_error *err)
+static int publish_item(const struct closure *closure, struct item *item,
+                        const struct mi_record **record, struct mi_error *err)
 {
     const struct mi_objects_config *config = &closure->objects->config;
     int rc = 1;
 
-    for (int turn = 0; turn < 3; turn++)
-        for (size_t i = closure->count; rc == 1 && i-- > 0;) {
-            const struct item *item = closure->list[i];
+    if (!item->entry.key || item->published)
+        return 1;
+    item->published = 1;
+    /* The file before the links to it. */
+    if (item->target)
+        rc = publish_item(closure, item->target, record, err);
+    if (rc == 1)
+        rc = config->publish(config->arg, &item->entry, record, err);
+    if (rc == 1 && is_directory(item))
+        make_links(closure->objects, item);
+    return rc;
+}
 
-            if (!item->entry.key || turn_of(item) != turn)
-                continue;
-            rc = config->publish(config->arg, &item->entry, record, err);
-            if (rc == 1 && is_directory(item))
-                make_links(closure->objects, item);
-        }
+/* Publish: what is needed first, so that whoever finds an object finds it
+ * complete.
+ */
+static int publish(const struct closure *closure,
+                   const struct mi_record **record, struct mi_error *err)
+{
+    int rc = 1;
+
+    for (size_t i = closure->count; rc == 1 && i-- > 0;)
+        rc = publish_item(closure, closure->list[i], record, err);
     return rc;
 }
 
@@ -959,26 +982,6 @@ int mi_objects_answer(struct mi_objects *objects, const char *key,
 
 /* ---- copies of other files ---------------------------------------------- */
 
-/* Keep the bytes of 'part' for the stream. */
-static int stream_part(struct mi_objects *objects, const struct mi_part *part,
-                       uint32_t mode, struct mi_error *err)
-{
-    struct mi_object object = {
-        .id = part->id, .size = part->size, .mode = mode};
-
-    if (!objects->config.stream || part->size == 0)
-        return 0;
-    /* Writable and private: see make_copy(). */
-    object.bytes = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
-                        part->file, 0);
-    if (object.bytes == MAP_FAILED)
-        return mi_fail_errno(err, "cannot map the mirror's copy");
-    if (keep_bytes(objects, &object, err) == 0)
-        return 0;
-    munmap(object.bytes, part->size);
-    return -1;
-}
-
 /* Put the open 'file' into the mirror as 'entry' says.  Bytes go to the stream
  * last: what is there cannot be taken back.
  */
@@ -986,6 +989,8 @@ static int fill_copy(struct mi_objects *objects, int file,
                      const struct mi_entry *entry, struct mi_error *err)
 {
     struct mi_mirror *mirror = objects->config.mirror;
+    struct mi_object object = {
+        .id = entry->object, .size = entry->file_size, .mode = entry->mode};
     struct mi_part part;
     int rc;
 
@@ -995,13 +1000,17 @@ static int fill_copy(struct mi_objects *objects, int file,
     mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
     rc = copy_file(objects, file, &part, err);
     if (rc == 0)
-        rc = mi_part_stamp(&part, entry->mtime, err);
-    if (rc == 0)
-        rc = stream_part(objects, &part, entry->mode, err);
+        rc = mi_mirror_stamp(mirror, &part, entry->mtime, err);
+    if (rc == 0 && objects->config.stream && object.size)
+        rc = map_part(&part, &object.bytes, err);
     if (rc == 0)
         rc = mi_mirror_finish(mirror, &part, entry->key, err);
     else
         mi_mirror_abandon(mirror, &part);
+    if (rc == 0 && object.bytes)
+        rc = keep_bytes(objects, &object, err);
+    if (rc != 0)
+        mi_object_clear(&object);
     return rc;
 }
 
@@ -1023,7 +1032,7 @@ static void copy_open(struct mi_objects *objects, int file,
         entry->code = MI_MIRROR_REFUSED;
     else {
         mi_entry_status(entry, &status);
-        entry->object = status.st_size ? ++objects->id : 0;
+        entry->object = status.st_size ? next_id(objects) : 0;
         if (fill_copy(objects, file, entry, &why) == 0) {
             entry->kind = MI_KIND_MIRROR;
             return;
@@ -1048,9 +1057,7 @@ int mi_objects_copy(struct mi_objects *objects, const char *path,
     if (file < 0) {
         entry.code = errno;
     } else {
-        pthread_mutex_lock(&objects->lock);
         copy_open(objects, file, &entry);
-        pthread_mutex_unlock(&objects->lock);
         close(file);
     }
     return objects->config.publish(objects->config.arg, &entry, record, err);
@@ -1073,6 +1080,13 @@ int mi_objects_create(struct mi_objects **result,
         mi_search_init(&objects->search, CALLER, getenv, err) != 0) {
         mi_objects_destroy(objects);
         return -1;
+    }
+    if (config->loaded) {
+        mi_list_clear(&objects->search.loaded);
+        if (mi_list_copy(&objects->search.loaded, config->loaded) != 0) {
+            mi_objects_destroy(objects);
+            return mi_fail_errno(err, "objects");
+        }
     }
     *result = objects;
     return 0;

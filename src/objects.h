@@ -23,7 +23,9 @@ struct mi_objects_config {
     struct mi_traffic *traffic;
     char *const *share; /* prefixes: mi_prefixes_shared() */
     char *const *local;
-    int stream; /* keep the bytes for mi_objects_take() */
+    char *const *loaded; /* SONAMEs that every rank has loaded, a list; NULL:
+                          * what this process has */
+    int stream;          /* keep the bytes for mi_objects_take() */
     /* A directory's listing, and a record for everybody: as
      * mi_reader_answer() and mi_reader_publish().
      */

@@ -22,6 +22,8 @@ struct mi_preload {
     struct mi_preload_config config;
     pthread_mutex_t lock; /* of what follows */
     struct seen *list;
+    unsigned long long gone;  /* objects unloaded so far, but for our stubs */
+    unsigned long long own;   /* our stubs that were unloaded */
     struct mi_ldcache *cache; /* only with LD_LIBRARY_PATH */
     int cached;               /* 'cache' has been opened, or cannot be */
 };
@@ -48,6 +50,21 @@ static void add_seen(struct mi_preload *preload, const char *name)
     strcpy(seen->name, name);
     seen->next = preload->list;
     preload->list = seen;
+}
+
+/* Names go with what is unloaded: begin anew. */
+static void forget_if_gone(struct mi_preload *preload)
+{
+    unsigned long long gone = mi_loaded_gone() - preload->own;
+    struct seen *seen;
+
+    if (gone == preload->gone)
+        return;
+    preload->gone = gone;
+    while ((seen = preload->list) != NULL) {
+        preload->list = seen->next;
+        free(seen);
+    }
 }
 
 /* Does the linker take something that is loaded when it is asked for 'name'?
@@ -88,17 +105,23 @@ struct needs {
     size_t count, room;
 };
 
+/* Is it asked for by a path, or an object that answers to one? */
+static int by_path(const char *need)
+{
+    return strchr("po", MI_NEED_KIND(need)) != NULL;
+}
+
 /* What the linker is asked for. */
 static const char *name_of(const char *need)
 {
     const char *slash = strrchr(need, '/');
 
-    return MI_NEED_KIND(need) == MI_NEED_PATH || !slash ? need + 1 : slash + 1;
+    return by_path(need) || !slash ? need + 1 : slash + 1;
 }
 
 static int on_tree(const char *need)
 {
-    return strchr("mvp", MI_NEED_KIND(need)) != NULL;
+    return strchr("mvpo", MI_NEED_KIND(need)) != NULL;
 }
 
 /* The record of something that can be opened, or NULL. */
@@ -121,10 +144,13 @@ static struct one *answers(const struct needs *needs, const char *need)
 {
     const char *name = name_of(need);
 
-    for (size_t i = 0; i < needs->count; i++)
-        if (strcmp(name_of(needs->list[i].text), name) == 0 ||
-            strcmp(needs->list[i].soname, name) == 0)
-            return &needs->list[i];
+    for (size_t i = 0; i < needs->count; i++) {
+        struct one *one = &needs->list[i];
+
+        if (strcmp(name_of(one->text), name) == 0 ||
+            (!by_path(need) && strcmp(one->soname, name) == 0))
+            return one;
+    }
     return NULL;
 }
 
@@ -395,13 +421,35 @@ static void open_cache(struct mi_preload *preload)
         preload->cache = NULL; /* then the linker looks */
 }
 
-/* All of it got its name. */
+/* What got its name. */
 static void note_all(struct mi_preload *preload, const struct needs *needs)
 {
-    pthread_mutex_lock(&preload->lock);
-    for (size_t i = 0; i < needs->count; i++)
-        add_seen(preload, name_of(needs->list[i].text));
-    pthread_mutex_unlock(&preload->lock);
+    for (size_t i = 0; i < needs->count; i++) {
+        const char *text = needs->list[i].text;
+
+        /* Others may be known by their path alone. */
+        if (on_tree(text) || mi_loaded_has(name_of(text)))
+            add_seen(preload, name_of(text));
+    }
+}
+
+/* A stub that is open. */
+struct open_stub {
+    struct mi_preload *preload;
+    void *handle;
+};
+
+static void *keep_open(struct mi_preload *preload, void *handle, int flags)
+{
+    struct open_stub *stub;
+
+    /* What is bound later finds its symbols only while the stub is there. */
+    if (!(flags & RTLD_NOW))
+        return NULL;
+    stub = malloc(sizeof(*stub));
+    if (stub)
+        *stub = (struct open_stub){.preload = preload, .handle = handle};
+    return stub; /* without memory it stays open, which does no harm */
 }
 
 void *mi_preload_open(struct mi_preload *preload,
@@ -415,6 +463,7 @@ void *mi_preload_open(struct mi_preload *preload,
 
     mi_error_clear(err);
     pthread_mutex_lock(&preload->lock);
+    forget_if_gone(preload);
     ready = collect(preload, record, &needs) > 0;
     if (ready)
         open_cache(preload);
@@ -423,16 +472,27 @@ void *mi_preload_open(struct mi_preload *preload,
     /* Without the lock: constructors may come back here. */
     if (ready && mi_stub_open(&build.stub, flags, &handle, err) != 0)
         handle = NULL; /* the linker will say so again, in context */
+    pthread_mutex_lock(&preload->lock);
     if (handle)
         note_all(preload, &needs);
+    pthread_mutex_unlock(&preload->lock);
     build_clear(&build);
     free(needs.list);
-    /* What is bound later finds its symbols only while the stub is there. */
-    return flags & RTLD_NOW ? handle : NULL;
+    return handle ? keep_open(preload, handle, flags) : NULL;
 }
 
 void mi_preload_close(void *handle)
 {
-    if (handle)
-        dlclose(handle);
+    struct open_stub *stub = handle;
+    unsigned long long gone;
+
+    if (!stub)
+        return;
+    gone = mi_loaded_gone();
+    dlclose(stub->handle);
+    gone = mi_loaded_gone() - gone;
+    pthread_mutex_lock(&stub->preload->lock);
+    stub->preload->own += gone < 1 ? gone : 1; /* more are libraries */
+    pthread_mutex_unlock(&stub->preload->lock);
+    free(stub);
 }

@@ -357,6 +357,26 @@ static void say(struct mi_pump *pump, unsigned first, const char *what,
     pump->config.notice(pump->config.arg, first, text);
 }
 
+static void release(struct mi_pump *pump, struct held *held)
+{
+    if (held->bytes)
+        munmap(held->bytes, held->size);
+    if (held->part.id)
+        mi_mirror_abandon(pump->config.mirror, &held->part);
+    free(held);
+}
+
+static void release_all(struct mi_pump *pump)
+{
+    struct held *held;
+
+    while ((held = pump->held) != NULL) {
+        pump->held = held->next;
+        release(pump, held);
+    }
+    pump->part_lost = 1; /* what comes of the one that was on its way */
+}
+
 /* This node can hold no more; the stream is followed to its end all the
  * same, because broadcasts are collective.
  */
@@ -365,6 +385,7 @@ static void stop_storing(struct mi_pump *pump, const struct mi_error *why)
     if (mi_mailbox_stream(pump->config.mailbox) != MI_STREAM_OPEN)
         return;
     mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
+    release_all(pump); /* their records will not be stored */
     say(pump, MI_FIRST_DIRECT, "the node store is full", why);
 }
 
@@ -400,15 +421,6 @@ static int room_for_records(struct mi_pump *pump, struct mi_error *err)
     return use_scratch(pump, pump->frame.size, err);
 }
 
-static void release(struct mi_pump *pump, struct held *held)
-{
-    if (held->bytes)
-        munmap(held->bytes, held->size);
-    if (held->part.file >= 0)
-        mi_mirror_abandon(pump->config.mirror, &held->part);
-    free(held);
-}
-
 /* Make room for an object; without, its pieces are dropped. */
 static void begin_part(struct mi_pump *pump)
 {
@@ -418,17 +430,20 @@ static void begin_part(struct mi_pump *pump)
     struct mi_error why;
 
     pump->part_lost = 1;
+    if (mi_mailbox_stream(pump->config.mailbox) != MI_STREAM_OPEN)
+        return;
     if (!pump->config.mirror || !(held = calloc(1, sizeof(*held))))
         return;
-    held->part.file = -1;
     held->size = frame->object_size;
     if (mi_mirror_begin(pump->config.mirror, frame->object, frame->object_size,
-                        (mode_t)frame->object_mode, &held->part, &why) != 0 ||
-        mi_part_map(&held->part, &bytes, &why) != 0) {
+                        (mode_t)frame->object_mode, &held->part, &why) != 0)
+        held->part.id = 0;
+    if (!held->part.id || mi_part_map(&held->part, &bytes, &why) != 0) {
         release(pump, held);
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
         return;
     }
+    mi_part_close(&held->part); /* there may be thousands */
     held->bytes = bytes;
     held->next = pump->held;
     pump->held = held;
@@ -477,12 +492,11 @@ static void place_empty(struct mi_pump *pump, const struct mi_record *record)
     struct mi_part part;
     struct mi_error why;
 
-    if (!pump->config.mirror)
-        return;
     mi_error_clear(&why);
     if (mi_mirror_begin(pump->config.mirror, 0, 0, (mode_t)record->mode, &part,
                         &why) == 0) {
-        if (mi_part_stamp(&part, record->mtime, &why) != 0)
+        if (mi_mirror_stamp(pump->config.mirror, &part, record->mtime, &why) !=
+            0)
             mi_mirror_abandon(pump->config.mirror, &part);
         else if (mi_mirror_finish(pump->config.mirror, &part,
                                   mi_record_place(record), &why) == 0)
@@ -501,7 +515,7 @@ static void place_object(void *arg, const struct mi_record *record)
     struct held **at = &pump->held, *held;
     struct mi_error why;
 
-    if (record->kind != MI_KIND_MIRROR)
+    if (record->kind != MI_KIND_MIRROR || !pump->config.mirror)
         return;
     if (record->query == MI_COPY && record->file_size == 0) {
         place_empty(pump, record);
@@ -526,7 +540,8 @@ static void place_object(void *arg, const struct mi_record *record)
     if (!held)
         return; /* lost: loading it fails, and is done directly */
     *at = held->next;
-    if (mi_part_stamp(&held->part, record->mtime, &why) != 0 ||
+    if (mi_mirror_stamp(pump->config.mirror, &held->part, record->mtime,
+                        &why) != 0 ||
         mi_mirror_finish(pump->config.mirror, &held->part,
                          mi_record_place(record), &why) != 0)
         say(pump, MI_FIRST_MIRROR, "an object is not mirrored", &why);
@@ -562,6 +577,7 @@ static int take_frame(struct mi_pump *pump, struct mi_error *err)
         break; /* it has been received in place */
     case MI_FRAME_FULL:
         mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
+        release_all(pump); /* their records will not come */
         break;
     default:
         pump->ended = 1;
@@ -774,16 +790,11 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
 
 int mi_pump_finish(struct mi_pump *pump)
 {
-    struct held *held;
-
     mi_mailbox_kick(pump->config.mailbox);
     pthread_join(pump->thread, NULL);
-    while ((held = pump->held) != NULL) {
-        pump->held = held->next;
-        release(pump, held);
-    }
     if (pump->broken)
         return -1; /* MPI may still be using the buffers */
+    release_all(pump);
     for (int i = 0; i < WINDOW; i++)
         mi_object_clear(&pump->window[i].object);
     mi_object_clear(&pump->object);

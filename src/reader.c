@@ -165,6 +165,7 @@ static int create_objects(struct mi_reader *reader, struct mi_error *err)
         .traffic = &reader->traffic,
         .share = reader->config.share,
         .local = reader->config.local,
+        .loaded = reader->config.loaded,
         .stream = reader->config.stream,
         .list = on_list,
         .publish = on_publish,
@@ -178,9 +179,22 @@ static int create_objects(struct mi_reader *reader, struct mi_error *err)
 static int answer_mirror(struct mi_reader *reader, const char *key,
                          const struct mi_record **record, struct mi_error *err)
 {
+    const struct mi_entry entry = {.query = MI_MIRROR,
+                                   .kind = MI_KIND_ABSENT,
+                                   .code = MI_MIRROR_REFUSED,
+                                   .key = key,
+                                   .key_size = strlen(key)};
+    struct mi_error why;
+    int rc;
+
     if (!reader->config.mirror)
         mi_refused_add(reader->config.refused, key, "--max-store 0");
-    return mi_objects_answer(reader->objects, key, record, err);
+    rc = mi_objects_answer(reader->objects, key, record, &why);
+    if (rc >= 0)
+        return rc;
+    /* Whoever asks has to get an answer. */
+    on_refused(reader, key, why.text, 1);
+    return mi_reader_publish(reader, &entry, record, err);
 }
 
 int mi_reader_object(struct mi_reader *reader, struct mi_object *object)

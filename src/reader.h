@@ -28,6 +28,7 @@ struct mi_reader_config {
     char *const *share;         /* prefixes of the tree, and of what is not: */
     char *const *local;         /* mi_prefixes_shared(); lists, or NULL */
     struct mi_refused *refused; /* what is loaded directly; may be NULL */
+    char *const *loaded;        /* struct mi_objects_config */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
     int stream;  /* keep objects for mi_reader_object() */

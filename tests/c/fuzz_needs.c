@@ -250,9 +250,10 @@ static int no_link(void *arg, const char *directory, struct mi_error *err)
     return 0;
 }
 
-static int no_alias(void *arg, const char *path, const char **alias,
-                    struct mi_error *err)
+static int no_alias(void *arg, const char *path, const char *inherits,
+                    const char **alias, struct mi_error *err)
 {
+    (void)inherits;
     (void)err;
     CHECK_FOR(path, path[0] == '/');
     *alias = arg;

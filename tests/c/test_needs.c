@@ -424,7 +424,7 @@ static const struct world worlds[] = {
                  LIB("used")}},
     {.about = "by a path behind $ORIGIN",
      .objects = {{"pkg/ext.so", .needed = {"$ORIGIN/../used/libneed.so"},
-                  .needs = "m@/used/libneed.so"},
+                  .needs = "o@/used/libneed.so"},
                  LIB("used")}},
     {.about = "by a relative path",
      .outcome = WORLD_GIVEN_UP,

@@ -308,3 +308,64 @@ report(ctypes.CDLL(sys.argv[1]).use())
     assert set(result.reports.values()) == {1}, str(result)
     assert "libt_here.so" in result.stderr, str(result)
     assert str(user) in result.stderr, str(result)
+
+
+def test_opened_as_data_first_still_one_library(
+    check, compile_library, tmp_path
+):
+    """A copy that was made for open() must not become a second library."""
+    real = compile_library("lib/libt_state.so.1", STATE)
+    link = tmp_path / "lib" / "libt_state.so"
+    link.symlink_to(real.name)
+    text = """
+import ctypes, sys
+try:
+    import mpiimport
+    mpiimport.open(sys.argv[2], "rb").close()
+except ModuleNotFoundError:
+    pass
+first, second = map(ctypes.CDLL, sys.argv[1:])
+result = [first.next(), second.next(), first.next()]
+"""
+    check(text, [real, link])
+
+
+def test_loaded_from_the_tree_not_loaded_again(check, compile_library):
+    """The linker knows it by its path on the tree: C code has opened it."""
+    library = compile_library("lib/libt_state.so", STATE)
+    text = """
+import ctypes, sys
+c = ctypes.CDLL(None)
+c.dlopen.restype = ctypes.c_void_p
+c.dlsym.restype = ctypes.c_void_p
+c.dlsym.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+handle = c.dlopen(os.fsencode(sys.argv[1]), 2)
+first = ctypes.CFUNCTYPE(ctypes.c_int)(c.dlsym(handle, b"next"))
+second = ctypes.CDLL(sys.argv[1])
+result = [first(), second.next(), first()]
+"""
+    check(text, [library])
+
+
+def test_closed_and_opened_again_as_stock(check, compile_library):
+    """What is unloaded takes its names along."""
+    library = compile_library("lib/libt_state.so", STATE)
+    users = [
+        compile_library(
+            f"libt_{name}.so",
+            f"int next(void); int {name}(void) {{ return next(); }}",
+            f"-L{library.parent}", "-l:libt_state.so",
+            f"-Wl,-rpath,{library.parent}",
+        )
+        for name in "ab"
+    ]  # fmt: skip
+    text = """
+import _ctypes, ctypes, sys
+a = ctypes.CDLL(sys.argv[1])
+result = [a.a(), a.a()]
+_ctypes.dlclose(a._handle)
+b = ctypes.CDLL(sys.argv[2])
+result += [b.b(), b.b()]
+"""
+    check(text, users, [users[1], library])
+
