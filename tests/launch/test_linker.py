@@ -367,5 +367,5 @@ _ctypes.dlclose(a._handle)
 b = ctypes.CDLL(sys.argv[2])
 result += [b.b(), b.b()]
 """
-    check(text, users, [users[1], library])
+    check(text, users, [library, users[1]])
 
