@@ -12,31 +12,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "closure.h"
 #include "elf.h"
 #include "list.h"
-#include "needs.h"
 #include "search.h"
-#include "stub.h"
 
 #define CHUNK (256u << 10)        /* bytes copied at a time into the mirror */
 #define COPY_MAX ((off_t)1 << 30) /* bytes; larger data stays on the tree */
-/* What an object answers to by name lies beside it, under its name and: */
-#define ALIAS ".mpiimport-alias"
 /* Has what calls dlopen(3) for the interpreter. */
 #define CALLER "PyImport_ImportModule"
-
-/* Which file, and as it is now: an inode may be written again, or be another
- * file's by and by.
- */
-struct identity {
-    uint64_t device, inode, size;
-    int64_t mtime, ctime; /* nanoseconds */
-};
 
 /* A file of the tree that is in the mirror. */
 struct known {
     struct known *next;
-    struct identity identity;
+    struct mi_identity identity;
     char place[];
 };
 
@@ -103,247 +92,31 @@ void mi_object_clear(struct mi_object *object)
 
 /* ---- closures ----------------------------------------------------------- */
 
-/* An object on its way. */
-struct item {
-    char *path;
-    char *place;     /* where the mirror puts it: without ".." */
-    char *inherited; /* RPATHs of those that need it */
-    void *image;     /* of an object of ours, allocated; or NULL */
-    size_t image_size;
-    struct mi_part part; /* id 0: it has no copy */
-    void *bytes;         /* the copy, mapped; NULL: given away */
-    size_t size;
-    uint32_t mode;
-    struct identity identity;
-    char *link;          /* place of the same file; or NULL */
-    struct item *target; /* the item of the same file; or NULL */
-    int published;
-    char *text;  /* the payload of 'entry' */
-    char *needs; /* texts of mi_record_need() */
-    size_t needs_size;
-    char *soname;
-    struct mi_entry entry; /* to be published; no key: it has a record */
-};
-
-/* What an object may open itself. */
-struct opened {
-    struct opened *next;
-    char *inherits;
-    char path[];
-};
-
-/* An object and all it needs, in the order of discovery: a worklist, because
- * libraries may need each other in circles and in long chains.
- */
-struct closure {
-    struct mi_objects *objects;
-    struct item **list;
-    size_t count, room;
-    struct opened *opened; /* join when all that is needed has */
-    int optional;          /* from now on what joins is not needed */
-};
-
-static void item_free(struct item *item)
+static struct mi_objects *objects_of(const struct mi_closure *closure)
 {
-    if (!item)
-        return;
-    if (item->bytes)
-        munmap(item->bytes, item->size);
-    free(item->path);
-    free(item->place);
-    free(item->inherited);
-    free(item->image);
-    free(item->link);
-    free(item->text);
-    free(item->needs);
-    free(item->soname);
-    free(item);
+    return closure->arg;
 }
 
-static void opened_free(struct opened *opened)
+static int look(void *arg, const char *directory,
+                const struct mi_record **record, struct mi_error *err)
 {
-    free(opened->inherits);
-    free(opened);
+    const struct mi_objects *objects = arg;
+
+    return objects->config.list(objects->config.arg, directory, record, err);
 }
 
-static void closure_clear(struct closure *closure)
+static struct mi_closure new_closure(struct mi_objects *objects)
 {
-    struct opened *opened;
-
-    while ((opened = closure->opened) != NULL) {
-        closure->opened = opened->next;
-        opened_free(opened);
-    }
-    for (size_t i = 0; i < closure->count; i++)
-        item_free(closure->list[i]);
-    free(closure->list);
-}
-
-static struct item *closure_find(const struct closure *closure,
-                                 const char *path)
-{
-    for (size_t i = 0; i < closure->count; i++)
-        if (strcmp(closure->list[i]->path, path) == 0)
-            return closure->list[i];
-    return NULL;
-}
-
-static struct item *item_new(const char *path, const char *inherited)
-{
-    struct item *item = calloc(1, sizeof(*item));
-
-    if (!item)
-        return NULL;
-    item->path = strdup(path);
-    /* Only the kernel knows where ".." leads behind a symbolic link. */
-    item->place = strstr(path, "/../") ? realpath(path, NULL) : NULL;
-    if (!item->place)
-        item->place = strdup(path);
-    item->inherited = strdup(inherited);
-    if (item->path && item->place && item->inherited)
-        return item;
-    item_free(item);
-    return NULL;
-}
-
-/* The item of 'path', which joins the closure; NULL without memory. */
-static struct item *closure_add(struct closure *closure, const char *path,
-                                const char *inherited)
-{
-    size_t room = closure->room ? closure->room * 2 : 8;
-    struct item *item = closure_find(closure, path), **bigger;
-
-    if (item)
-        return item;
-    if (closure->count == closure->room) {
-        bigger = realloc(closure->list, room * sizeof(struct item *));
-        if (!bigger)
-            return NULL;
-        closure->list = bigger;
-        closure->room = room;
-    }
-    item = item_new(path, inherited);
-    if (item)
-        closure->list[closure->count++] = item;
-    return item;
-}
-
-static int on_list(void *arg, const char *directory,
-                   const struct mi_record **list, struct mi_error *err)
-{
-    const struct mi_objects *objects = ((struct closure *)arg)->objects;
-
-    return objects->config.list(objects->config.arg, directory, list, err);
-}
-
-static int on_add(void *arg, const char *path, const char *inherits,
-                  struct mi_error *err)
-{
-    return closure_add(arg, path, inherits) ? 0 : mi_fail_errno(err, "mirror");
-}
-
-static int on_open(void *arg, const char *path, const char *inherits,
-                   struct mi_error *err)
-{
-    struct closure *closure = arg;
-    struct opened *opened = malloc(sizeof(*opened) + strlen(path) + 1);
-
-    if (!opened || !(opened->inherits = strdup(inherits))) {
-        free(opened);
-        return mi_fail_errno(err, "mirror");
-    }
-    strcpy(opened->path, path);
-    opened->next = closure->opened;
-    closure->opened = opened;
-    return 0;
-}
-
-/* Have one of these join: 1, 0 if there is none. */
-static int take_opened(struct closure *closure)
-{
-    struct opened *opened = closure->opened;
-
-    if (!opened)
-        return 0;
-    closure->opened = opened->next;
-    closure->optional = 1;
-    closure_add(closure, opened->path, opened->inherits); /* or do without */
-    opened_free(opened);
-    return 1;
-}
-
-/* An object of ours named 'path', which needs the genuine one beside it. */
-static int make_alias(const char *path, const struct item *genuine,
-                      struct item *alias, struct mi_error *err)
-{
-    struct mi_stub stub = {0};
-    char needed[PATH_MAX + 10];
-    int rc;
-
-    snprintf(needed, sizeof(needed), "$ORIGIN/%s",
-             strrchr(genuine->place, '/') + 1);
-    rc = mi_stub_name(&stub, path, err);
-    if (rc == 0)
-        rc = mi_stub_need(&stub, needed, err);
-    if (rc == 0)
-        rc = mi_stub_image(&stub, &alias->image, &alias->image_size, err);
-    mi_stub_clear(&stub);
-    return rc;
-}
-
-static int on_alias(void *arg, const char *path, const char *inherits,
-                    const char **name, struct mi_error *err)
-{
-    char text[PATH_MAX + sizeof(ALIAS)];
-    struct item *genuine, *alias;
-    char *place;
-
-    snprintf(text, sizeof(text), "%s" ALIAS, path);
-    if (strlen(text) > MI_PATH)
-        return mi_fail(err, MI_ERRNO, ENAMETOOLONG, "%s", path);
-    genuine = closure_add(arg, path, inherits);
-    alias = genuine ? closure_add(arg, text, "") : NULL;
-    if (!alias)
-        return mi_fail_errno(err, "mirror");
-    *name = alias->path;
-    if (alias->image)
-        return 0;
-    if (asprintf(&place, "%s" ALIAS, genuine->place) < 0)
-        return mi_fail_errno(err, "mirror");
-    free(alias->place);
-    alias->place = place;
-    return make_alias(path, genuine, alias, err);
-}
-
-/* The item of a directory, to whose libraries links are wanted. */
-static int on_link(void *arg, const char *directory, struct mi_error *err)
-{
-    char path[PATH_MAX + 1];
-
-    snprintf(path, sizeof(path), "%s/", directory);
-    return strlen(path) > MI_PATH ? 0 : on_add(arg, path, "", err);
-}
-
-/* ---- what an object needs ----------------------------------------------- */
-
-static struct mi_needs_config needs_config(struct closure *closure)
-{
-    struct mi_objects *objects = closure->objects;
-
-    return (struct mi_needs_config){.search = &objects->search,
-                                    .share = objects->config.share,
-                                    .local = objects->config.local,
-                                    .list = on_list,
-                                    .add = on_add,
-                                    .add_alias = on_alias,
-                                    .open = on_open,
-                                    .link = on_link,
-                                    .arg = closure};
+    return (struct mi_closure){.search = &objects->search,
+                               .share = objects->config.share,
+                               .local = objects->config.local,
+                               .look = look,
+                               .arg = objects};
 }
 
 /* Name what only the linker can find: the report tells. */
 static void tell_unknown(const struct mi_objects *objects,
-                         const struct item *item)
+                         const struct mi_item *item)
 {
     const char *need = item->needs, *end = need + item->needs_size;
     char why[PATH_MAX + 100];
@@ -357,61 +130,12 @@ static void tell_unknown(const struct mi_objects *objects,
         }
 }
 
-/* Fill in soname and needs from the image of 'size' bytes; what is needed
- * joins the closure.
- */
-static int describe(struct closure *closure, struct item *item,
+static int describe(struct mi_closure *closure, struct mi_item *item,
                     const void *image, size_t size, struct mi_error *err)
 {
-    struct mi_objects *objects = closure->objects;
-    struct mi_needs_config config = needs_config(closure);
-    struct mi_elf elf = {0};
-    struct mi_needs_object object = {.path = item->place,
-                                     .inherited = item->inherited,
-                                     .elf = &elf,
-                                     .image = image,
-                                     .size = size};
-    FILE *out;
-    int rc;
-
-    if (mi_elf_parse(image, size, &elf, err) != 0)
+    if (mi_closure_describe(closure, item, image, size, err) != 0)
         return -1;
-    item->soname = strdup(elf.soname ? elf.soname : "");
-    out = open_memstream(&item->needs, &item->needs_size);
-    if (!out || !item->soname) {
-        rc = mi_fail_errno(err, "mirror");
-    } else if (item->image) { /* an alias */
-        fprintf(out, "%c%.*s%c", MI_NEED_ORIGIN,
-                (int)(strlen(item->path) - strlen(ALIAS)), item->path, '\0');
-        rc = 0;
-    } else {
-        rc = mi_needs_write(&config, &object, out, err);
-    }
-    if (out && fclose(out) != 0 && rc == 0)
-        rc = mi_fail_errno(err, "mirror");
-    mi_elf_clear(&elf);
-    if (rc == 0)
-        tell_unknown(objects, item);
-    return rc;
-}
-
-/* The payload of the item's record. */
-static int write_text(struct item *item, struct mi_error *err)
-{
-    size_t size = 0;
-    FILE *out = open_memstream(&item->text, &size);
-
-    if (!out)
-        return mi_fail_errno(err, "mirror");
-    if (strcmp(item->path, item->place) != 0)
-        fputs(item->place, out);
-    fprintf(out, "%c%s%c%s%c", '\0', item->soname, '\0',
-            item->link ? item->link : "", '\0');
-    fwrite(item->needs, 1, item->needs_size, out);
-    if (fclose(out) != 0)
-        return mi_fail_errno(err, "mirror");
-    item->entry.payload = item->text;
-    item->entry.size = size;
+    tell_unknown(objects_of(closure), item);
     return 0;
 }
 
@@ -444,7 +168,7 @@ static int copy_file(const struct mi_objects *objects, int file,
     return rc;
 }
 
-static void drop_copy(const struct mi_objects *objects, struct item *item)
+static void drop_copy(const struct mi_objects *objects, struct mi_item *item)
 {
     if (item->bytes)
         munmap(item->bytes, item->size);
@@ -455,7 +179,7 @@ static void drop_copy(const struct mi_objects *objects, struct item *item)
 }
 
 /* The item is to be loaded from the tree. */
-static void refuse(const struct mi_objects *objects, struct item *item,
+static void refuse(const struct mi_objects *objects, struct mi_item *item,
                    const char *why)
 {
     drop_copy(objects, item);
@@ -468,9 +192,9 @@ static void refuse(const struct mi_objects *objects, struct item *item,
  * larger are given up, the largest first, so that as many as can be are
  * mirrored.  Not for what is only likely to be opened.
  */
-static void make_room(const struct closure *closure, uint64_t size)
+static void make_room(const struct mi_closure *closure, uint64_t size)
 {
-    const struct mi_objects *objects = closure->objects;
+    const struct mi_objects *objects = objects_of(closure);
     const struct mi_mirror *mirror = objects->config.mirror;
     char why[100];
 
@@ -478,10 +202,10 @@ static void make_room(const struct closure *closure, uint64_t size)
              "--max-store %llu would be exceeded by all that is needed",
              (unsigned long long)mi_mirror_limit(mirror));
     while (!closure->optional && size > mi_mirror_room(mirror)) {
-        struct item *largest = NULL;
+        struct mi_item *largest = NULL;
 
         for (size_t i = 0; i < closure->count; i++) {
-            struct item *item = closure->list[i];
+            struct mi_item *item = closure->list[i];
 
             if (item->part.id && item->part.size > size &&
                 (!largest || item->part.size > largest->part.size))
@@ -510,8 +234,8 @@ static int map_part(const struct mi_part *part, void **bytes,
 }
 
 /* Copy the open file into the mirror, and map the copy. */
-static int make_copy(struct mi_objects *objects, struct item *item, int file,
-                     struct mi_error *err)
+static int make_copy(struct mi_objects *objects, struct mi_item *item,
+                     int file, struct mi_error *err)
 {
     struct mi_mirror *mirror = objects->config.mirror;
     int rc;
@@ -534,7 +258,7 @@ static int make_copy(struct mi_objects *objects, struct item *item, int file,
 }
 
 /* Describe an object that gets no copy by its original. */
-static int describe_original(struct closure *closure, struct item *item,
+static int describe_original(struct mi_closure *closure, struct mi_item *item,
                              int file, struct mi_error *err)
 {
     void *bytes = mmap(NULL, item->size, PROT_READ, MAP_PRIVATE, file, 0);
@@ -547,20 +271,21 @@ static int describe_original(struct closure *closure, struct item *item,
     return rc;
 }
 
-static int is_same(const struct identity *a, const struct identity *b)
+static int is_same(const struct mi_identity *a, const struct mi_identity *b)
 {
     return a->device == b->device && a->inode == b->inode &&
            a->size == b->size && a->mtime == b->mtime && a->ctime == b->ctime;
 }
 
 /* Place of the same file in the mirror, or NULL. */
-static const char *same_file(const struct closure *closure, struct item *item)
+static const char *same_file(const struct mi_closure *closure,
+                             struct mi_item *item)
 {
-    for (const struct known *k = closure->objects->known; k; k = k->next)
+    for (const struct known *k = objects_of(closure)->known; k; k = k->next)
         if (is_same(&k->identity, &item->identity))
             return k->place;
     for (size_t i = 0; i < closure->count; i++) {
-        struct item *other = closure->list[i];
+        struct mi_item *other = closure->list[i];
 
         if (other != item && other->part.id &&
             is_same(&other->identity, &item->identity)) {
@@ -572,10 +297,10 @@ static const char *same_file(const struct closure *closure, struct item *item)
 }
 
 /* The file is open, and sound as files go: read it. */
-static int read_object(struct closure *closure, struct item *item, int file,
-                       struct mi_error *err)
+static int read_object(struct mi_closure *closure, struct mi_item *item,
+                       int file, struct mi_error *err)
 {
-    struct mi_objects *objects = closure->objects;
+    struct mi_objects *objects = objects_of(closure);
     const char *same = item->image ? NULL : same_file(closure, item);
     struct mi_error why;
 
@@ -600,8 +325,8 @@ static int read_object(struct closure *closure, struct item *item, int file,
 /* A damaged object is the importing rank's to report, as ImportError: loading
  * it could end in SIGBUS.
  */
-static void tell_damaged(const struct mi_objects *objects, struct item *item,
-                         const struct mi_error *why)
+static void tell_damaged(const struct mi_objects *objects,
+                         struct mi_item *item, const struct mi_error *why)
 {
     drop_copy(objects, item);
     item->entry.kind = MI_KIND_ABSENT;
@@ -621,7 +346,7 @@ static int64_t nanoseconds(const struct timespec *time)
 }
 
 /* Open the file and look at it: its descriptor, or -1 with the answer. */
-static int open_object(const struct mi_objects *objects, struct item *item)
+static int open_object(const struct mi_objects *objects, struct mi_item *item)
 {
     struct stat status;
     int file;
@@ -642,52 +367,23 @@ static int open_object(const struct mi_objects *objects, struct item *item)
     item->entry.inode = (uint64_t)status.st_ino;
     item->entry.file_size = (uint64_t)status.st_size;
     item->entry.mode = (uint32_t)status.st_mode;
-    item->identity = (struct identity){.device = (uint64_t)status.st_dev,
-                                       .inode = (uint64_t)status.st_ino,
-                                       .size = (uint64_t)status.st_size,
-                                       .mtime = nanoseconds(&status.st_mtim),
-                                       .ctime = nanoseconds(&status.st_ctim)};
+    item->identity =
+        (struct mi_identity){.device = (uint64_t)status.st_dev,
+                             .inode = (uint64_t)status.st_ino,
+                             .size = (uint64_t)status.st_size,
+                             .mtime = nanoseconds(&status.st_mtim),
+                             .ctime = nanoseconds(&status.st_ctim)};
     item->size = (size_t)status.st_size;
     item->mode = (uint32_t)status.st_mode;
     return file;
 }
 
-static int is_directory(const struct item *item)
-{
-    return item->path[strlen(item->path) - 1] == '/';
-}
-
-/* Name the libraries of a directory. */
-static int list_directory(struct closure *closure, struct item *item,
-                          struct mi_error *err)
-{
-    char directory[PATH_MAX], type;
-    const struct mi_record *list = NULL;
-    const char *name;
-    FILE *out = open_memstream(&item->needs, &item->needs_size);
-    int rc;
-
-    item->soname = strdup("");
-    if (!out || !item->soname)
-        return mi_fail_errno(err, "mirror");
-    snprintf(directory, sizeof(directory), "%.*s", (int)strlen(item->path) - 1,
-             item->path);
-    rc = on_list(closure, directory, &list, err);
-    for (uint32_t i = 0;
-         rc == 1 && (name = mi_entries_name(list, i, &type)) != NULL; i++)
-        if (type == 'f' && strstr(name, ".so"))
-            fprintf(out, "%c%s%c", MI_NEED_LINK, name, '\0');
-    if (fclose(out) != 0 && rc >= 0)
-        rc = mi_fail_errno(err, "mirror");
-    return rc < 0 ? -1 : 0;
-}
-
 /* Read an item; what it needs joins the closure.  The outcome is the entry to
  * publish.
  */
-static void read_item(struct closure *closure, struct item *item)
+static void read_item(struct mi_closure *closure, struct mi_item *item)
 {
-    struct mi_objects *objects = closure->objects;
+    struct mi_objects *objects = objects_of(closure);
     struct mi_error why;
     int file = -1;
 
@@ -695,9 +391,9 @@ static void read_item(struct closure *closure, struct item *item)
                                     .kind = MI_KIND_ABSENT,
                                     .key = item->path,
                                     .key_size = strlen(item->path)};
-    if (is_directory(item)) {
+    if (mi_item_is_directory(item)) {
         item->entry.kind = MI_KIND_MIRROR;
-        if (list_directory(closure, item, &why) != 0)
+        if (mi_closure_describe_directory(closure, item, &why) != 0)
             refuse(objects, item, why.text);
         return;
     }
@@ -718,7 +414,7 @@ static void read_item(struct closure *closure, struct item *item)
 
 /* ---- into the mirror ---------------------------------------------------- */
 
-static int remember(struct mi_objects *objects, const struct item *item,
+static int remember(struct mi_objects *objects, const struct mi_item *item,
                     struct mi_error *err)
 {
     struct known *known = malloc(sizeof(*known) + strlen(item->place) + 1);
@@ -733,7 +429,7 @@ static int remember(struct mi_objects *objects, const struct item *item,
 }
 
 /* Move the copy to its place, and keep its bytes for the other nodes. */
-static int settle(struct mi_objects *objects, struct item *item,
+static int settle(struct mi_objects *objects, struct mi_item *item,
                   struct mi_error *err)
 {
     struct mi_mirror *mirror = objects->config.mirror;
@@ -762,7 +458,7 @@ static int settle(struct mi_objects *objects, struct item *item,
 }
 
 /* Put what was read into the mirror; what fails here is loaded directly. */
-static void settle_item(struct mi_objects *objects, struct item *item)
+static void settle_item(struct mi_objects *objects, struct mi_item *item)
 {
     struct mi_error why;
 
@@ -775,12 +471,12 @@ static void settle_item(struct mi_objects *objects, struct item *item)
         item->link = NULL;
         refuse(objects, item, why.text);
     }
-    if (item->needs && write_text(item, &why) != 0)
+    if (item->needs && mi_item_write(item, &why) != 0)
         refuse(objects, item, why.text);
 }
 
 /* The links of a directory on this node, once its record is there. */
-static void make_links(struct mi_objects *objects, const struct item *item)
+static void make_links(struct mi_objects *objects, const struct mi_item *item)
 {
     struct mi_error why;
     const struct mi_record *record = mi_store_find(
@@ -791,10 +487,10 @@ static void make_links(struct mi_objects *objects, const struct item *item)
         objects->config.refused(objects->config.arg, item->path, why.text, 0);
 }
 
-static int publish_item(const struct closure *closure, struct item *item,
+static int publish_item(const struct mi_closure *closure, struct mi_item *item,
                         const struct mi_record **record, struct mi_error *err)
 {
-    const struct mi_objects_config *config = &closure->objects->config;
+    const struct mi_objects_config *config = &objects_of(closure)->config;
     int rc = 1;
 
     if (!item->entry.key || item->published)
@@ -805,15 +501,15 @@ static int publish_item(const struct closure *closure, struct item *item,
         rc = publish_item(closure, item->target, record, err);
     if (rc == 1)
         rc = config->publish(config->arg, &item->entry, record, err);
-    if (rc == 1 && is_directory(item))
-        make_links(closure->objects, item);
+    if (rc == 1 && mi_item_is_directory(item))
+        make_links(objects_of(closure), item);
     return rc;
 }
 
 /* Publish: what is needed first, so that whoever finds an object finds it
  * complete.
  */
-static int publish(const struct closure *closure,
+static int publish(const struct mi_closure *closure,
                    const struct mi_record **record, struct mi_error *err)
 {
     int rc = 1;
@@ -824,21 +520,21 @@ static int publish(const struct closure *closure,
 }
 
 /* Read what 'closure' has by now and all that this needs, and publish. */
-static int complete(struct closure *closure, const struct mi_record **record,
-                    struct mi_error *err)
+static int complete(struct mi_closure *closure,
+                    const struct mi_record **record, struct mi_error *err)
 {
-    struct mi_objects *objects = closure->objects;
+    struct mi_objects *objects = objects_of(closure);
     size_t next = 0;
 
     do {
         for (; next < closure->count; next++) {
-            struct item *item = closure->list[next];
+            struct mi_item *item = closure->list[next];
 
             if (!mi_store_find(objects->config.store, MI_MIRROR, item->path,
                                strlen(item->path)))
                 read_item(closure, item);
         }
-    } while (take_opened(closure));
+    } while (mi_closure_add_opened(closure));
     for (size_t i = 0; i < closure->count; i++)
         if (closure->list[i]->entry.key)
             settle_item(objects, closure->list[i]);
@@ -848,30 +544,28 @@ static int complete(struct closure *closure, const struct mi_record **record,
 static int answer_object(struct mi_objects *objects, const char *path,
                          const struct mi_record **record, struct mi_error *err)
 {
-    struct closure closure = {.objects = objects};
-    int rc = closure_add(&closure, path, "") ? complete(&closure, record, err)
-                                             : mi_fail_errno(err, "mirror");
+    struct mi_closure closure = new_closure(objects);
+    int rc = mi_closure_add(&closure, path, "")
+                 ? complete(&closure, record, err)
+                 : mi_fail_errno(err, "mirror");
 
     /* Item 0 may have been published before others. */
     if (rc == 1)
         *record = mi_store_find(objects->config.store, MI_MIRROR, path,
                                 strlen(path));
-    closure_clear(&closure);
+    mi_closure_clear(&closure);
     return rc;
 }
 
 /* ---- libraries by name -------------------------------------------------- */
 
 /* What the object 'caller' needs to find the library 'name', into 'item'. */
-static int find_name(struct closure *closure, const char *caller,
+static int find_name(struct mi_closure *closure, const char *caller,
                      const char *name, FILE *out, struct mi_error *err)
 {
-    struct mi_objects *objects = closure->objects;
-    struct mi_needs_config config = needs_config(closure);
+    struct mi_objects *objects = objects_of(closure);
     struct mi_elf elf = {0};
-    struct mi_needs_object object = {
-        .path = caller, .inherited = "", .elf = &elf};
-    struct item item = {.path = (char *)(uintptr_t)caller};
+    struct mi_item item = {.path = (char *)(uintptr_t)caller};
     void *bytes = MAP_FAILED;
     int file = caller[0] ? open_object(objects, &item) : -1, rc;
 
@@ -879,7 +573,7 @@ static int find_name(struct closure *closure, const char *caller,
         bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
     if (bytes != MAP_FAILED && mi_elf_parse(bytes, item.size, &elf, err) != 0)
         elf = (struct mi_elf){0}; /* it is running, after all */
-    rc = mi_needs_write_one(&config, &object, name, out, err);
+    rc = mi_closure_find(closure, caller, &elf, name, out, err);
     mi_elf_clear(&elf);
     if (bytes != MAP_FAILED)
         munmap(bytes, item.size);
@@ -892,7 +586,7 @@ static int answer_name(struct mi_objects *objects, const char *key,
                        const char *name, const struct mi_record **record,
                        struct mi_error *err)
 {
-    struct closure closure = {.objects = objects};
+    struct mi_closure closure = new_closure(objects);
     struct mi_entry entry = {.query = MI_MIRROR,
                              .kind = MI_KIND_MIRROR,
                              .key = key,
@@ -917,7 +611,7 @@ static int answer_name(struct mi_objects *objects, const char *key,
     if (rc == 0 || rc == 1)
         rc = objects->config.publish(objects->config.arg, &entry, record, err);
     free(text);
-    closure_clear(&closure);
+    mi_closure_clear(&closure);
     return rc;
 }
 
@@ -927,7 +621,7 @@ static int answer_name(struct mi_objects *objects, const char *key,
 static int judge(struct mi_objects *objects, const char *path,
                  const struct mi_record **record, struct mi_error *err)
 {
-    struct item item = {.path = (char *)(uintptr_t)path};
+    struct mi_item item = {.path = (char *)(uintptr_t)path};
     struct mi_entry *entry = &item.entry;
     struct mi_elf elf = {0};
     struct mi_error why;
