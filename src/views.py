@@ -214,11 +214,22 @@ def prepare(module):
     return finish
 
 
+def _zip_path(root, *args):
+    """zipfile.Path, which would open what may be a directory."""
+    import zipfile
+
+    if _has_type(REGULAR)(root):
+        return zipfile.Path(root, *args)
+    raise _absent(root)
+
+
 def adapt_resources(module):
     """Let importlib.resources.readers read through the store."""
     import pathlib
 
     module.pathlib = View(pathlib, Path=_path_class())
+    if hasattr(module, "zipfile"):
+        module.zipfile = View(module.zipfile, Path=_zip_path)
 
 
 def adapt_pkgutil(module):
@@ -229,16 +240,10 @@ def adapt_pkgutil(module):
 def adapt_metadata(module):
     """Let importlib.metadata read through the store."""
     import pathlib
-    import zipfile
-
-    def zip_path(root, *args):
-        if _has_type(REGULAR)(root):
-            return zipfile.Path(root, *args)
-        raise _absent(root)
 
     module.os = os_view()
     module.pathlib = View(pathlib, Path=_path_class())
     for name in ("zipp", "zipfile"):
         if hasattr(module, name):
             genuine = getattr(module, name)
-            setattr(module, name, View(genuine, Path=zip_path))
+            setattr(module, name, View(genuine, Path=_zip_path))
