@@ -570,15 +570,9 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err)
 {
-    unsigned char message[MI_ASK_MAX];
-    size_t size;
-
     if (!mi_job_source(job) || job->size == 1)
         return 0;
-    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
-                    &size, err) != 0)
-        return -1;
-    return mi_reader_submit(job->reader, message, size, err);
+    return mi_reader_ahead(job->reader, query, key, extra, err);
 }
 
 int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,

@@ -236,7 +236,7 @@ static int all_done(const struct mi_pump *pump)
 
     return mi_mailbox_detached(c->mailbox) >= c->mates &&
            (!c->leaders || pump->done == c->size - 1) &&
-           mi_reader_pending(c->reader) == 0;
+           mi_reader_settle(c->reader) == 0;
 }
 
 static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)

@@ -35,10 +35,10 @@ struct mi_reader {
     pthread_cond_t asked;
     pthread_cond_t compile;
     struct flight *flights;
-    struct queue asks, sources;
-    int pending; /* asks that are queued or being answered */
-    int queued;
-    int idle; /* threads that wait for asks */
+    struct queue asks, aheads, sources;
+    int pending; /* asks that are queued, and all that is being answered */
+    int queued;  /* asks and what is read ahead */
+    int idle;    /* threads that wait for these */
     int stopped;
     struct mi_objects *objects;
     int threads;
@@ -350,10 +350,12 @@ static void *pool_thread(void *arg)
 {
     struct mi_reader *reader = arg;
     struct item *item;
+    int asked;
 
     pthread_mutex_lock(&reader->lock);
     while (!reader->stopped) {
-        item = queue_take(&reader->asks);
+        asked = reader->asks.head != NULL;
+        item = queue_take(asked ? &reader->asks : &reader->aheads);
         if (!item) {
             reader->idle++;
             pthread_cond_wait(&reader->asked, &reader->lock);
@@ -361,6 +363,7 @@ static void *pool_thread(void *arg)
             continue;
         }
         reader->queued--;
+        reader->pending += !asked;
         pthread_mutex_unlock(&reader->lock);
         answer_ask(reader, item);
         free(item);
@@ -402,15 +405,17 @@ static int under_way(const struct mi_reader *reader, const void *message,
     return 0;
 }
 
-static int submit_locked(struct mi_reader *reader, const void *message,
-                         size_t size, struct mi_error *err)
+/* Put a message into one of the two queues of the pool. */
+static int submit_locked(struct mi_reader *reader, struct queue *queue,
+                         const void *message, size_t size,
+                         struct mi_error *err)
 {
     if (add_thread(reader, err) != 0)
         return -1;
-    if (queue_put(&reader->asks, message, size) != 0)
+    if (queue_put(queue, message, size) != 0)
         return mi_fail_errno(err, "reader");
     reader->queued++;
-    reader->pending++;
+    reader->pending += queue == &reader->asks;
     pthread_cond_signal(&reader->asked);
     return 0;
 }
@@ -433,16 +438,36 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     pthread_mutex_lock(&reader->lock);
     rc = under_way(reader, message, size, query, key, key_size)
              ? 0
-             : submit_locked(reader, message, size, err);
+             : submit_locked(reader, &reader->asks, message, size, err);
     pthread_mutex_unlock(&reader->lock);
     return rc;
 }
 
-int mi_reader_pending(struct mi_reader *reader)
+int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
+                    const char *key, const char *extra, struct mi_error *err)
+{
+    unsigned char message[MI_ASK_MAX];
+    size_t size;
+    int rc;
+
+    if (mi_store_find(reader->config.store, query, key, strlen(key)))
+        return 0;
+    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
+                    &size, err) != 0)
+        return -1;
+    pthread_mutex_lock(&reader->lock);
+    rc = submit_locked(reader, &reader->aheads, message, size, err);
+    pthread_mutex_unlock(&reader->lock);
+    return rc;
+}
+
+int mi_reader_settle(struct mi_reader *reader)
 {
     int pending;
 
     pthread_mutex_lock(&reader->lock);
+    for (struct item *item; (item = queue_take(&reader->aheads)); free(item))
+        reader->queued--;
     pending = reader->pending;
     pthread_mutex_unlock(&reader->lock);
     return pending;
@@ -493,6 +518,7 @@ int mi_reader_create(struct mi_reader **result,
     pthread_cond_init(&reader->asked, NULL);
     pthread_cond_init(&reader->compile, NULL);
     queue_init(&reader->asks);
+    queue_init(&reader->aheads);
     queue_init(&reader->sources);
     if (create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
@@ -511,6 +537,7 @@ void mi_reader_destroy(struct mi_reader *reader)
         pthread_join(reader->thread[i], NULL);
     mi_objects_destroy(reader->objects);
     queue_clear(&reader->asks);
+    queue_clear(&reader->aheads);
     queue_clear(&reader->sources);
     pthread_cond_destroy(&reader->compile);
     pthread_cond_destroy(&reader->asked);

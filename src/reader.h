@@ -61,8 +61,15 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
 /* Have the pool answer an ask (mi_ask_pack).  A malformed one is an error. */
 int mi_reader_submit(struct mi_reader *reader, const void *message,
                      size_t size, struct mi_error *err);
-/* Number of submitted asks that are not answered yet. */
-int mi_reader_pending(struct mi_reader *reader);
+/* Have the pool read what nobody has asked for yet, in the order of the calls,
+ * whenever there is no ask.  The end of the job does not wait for it.
+ */
+int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
+                    const char *key, const char *extra, struct mi_error *err);
+/* Nobody is going to ask any more: forget what was to be read ahead.  Returns
+ * the number of questions that are still to be answered; 0: the threads rest.
+ */
+int mi_reader_settle(struct mi_reader *reader);
 
 /* Publish an answer made elsewhere (compiled code).  As mi_reader_answer(). */
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,

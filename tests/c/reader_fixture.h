@@ -154,7 +154,7 @@ static inline int fixture_idle(void *arg)
 {
     struct fixture *f = arg;
 
-    return mi_reader_pending(f->reader) == 0;
+    return mi_reader_settle(f->reader) == 0;
 }
 
 /* ---- shared objects --------------------------------------------------------

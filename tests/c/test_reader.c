@@ -31,7 +31,7 @@ static void test_answer_each_question_stored(void)
     record = fixture_ask(&f, MI_STAT, fixture_path(&f, "absent"));
     CHECK(record && record->kind == MI_KIND_ABSENT && record->code == ENOENT);
     CHECK(mi_store_count(f.store) == 5);
-    CHECK(mi_reader_pending(f.reader) == 0);
+    CHECK(mi_reader_settle(f.reader) == 0);
     CHECK(atomic_load(&f.notices) == 0);
     fixture_clear(&f);
     mi_reader_destroy(NULL);
@@ -283,7 +283,7 @@ static void test_submit_malformed_refused(void)
     }
     message[0] = MI_QUERY_LAST + 1;
     CHECK(mi_reader_submit(f.reader, message, size, &err) == -1);
-    CHECK(mi_reader_pending(f.reader) == 0 && mi_store_count(f.store) == 0);
+    CHECK(mi_reader_settle(f.reader) == 0 && mi_store_count(f.store) == 0);
     fixture_clear(&f);
 }
 
@@ -296,7 +296,7 @@ static void test_submit_no_threads_refused(void)
     mi_error_clear(&err);
     CHECK(fixture_submit(&f, MI_STAT, "/", "", &err) == -1);
     CHECK(err.domain != MI_NONE && err.text[0] != '\0');
-    CHECK(mi_reader_pending(f.reader) == 0);
+    CHECK(mi_reader_settle(f.reader) == 0);
     fixture_clear(&f);
 }
 
