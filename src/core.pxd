@@ -204,6 +204,7 @@ cdef extern from "options.h" nogil:
         int timing
         char *timing_file
         int strategy
+        int gc_defer
         int data
         char **share
         char **local

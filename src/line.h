@@ -16,6 +16,7 @@ enum mi_item {
     MI_ITEM_TIMING,
     MI_ITEM_STRATEGY,
     MI_ITEM_DATA,
+    MI_ITEM_GC_DEFER,
     MI_ITEM_SHARE,
     MI_ITEM_LOCAL,
     MI_ITEM_NO_SITE,

@@ -147,8 +147,7 @@ class _Timed:
             core.leave()
 
     def exec_module(self, module):
-        since = core.now()
-        core.enter(self.mpi_phase)
+        since = core.begin(self.mpi_phase)
         self.mpi_again = "__builtins__" in module.__dict__
         finish = None
         try:
@@ -156,7 +155,7 @@ class _Timed:
                 finish = LOOKERS[module.__name__](module)
             super().exec_module(module)
         except BaseException as error:
-            core.leave()
+            core.failed()
             _forget_frame(error)
             raise
         if finish is not None:

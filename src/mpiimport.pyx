@@ -33,6 +33,10 @@ cdef extern from "Python.h":
     void PyErr_Restore(PyObject *, PyObject *, PyObject *)
     void PyStructSequence_SetItem(object, Py_ssize_t, object)
     void Py_INCREF(object)
+    bytes PyUnicode_EncodeFSDefault(object)
+    object PyUnicode_DecodeFSDefault(const char *)
+    object PyUnicode_DecodeFSDefaultAndSize(const char *, Py_ssize_t)
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "standin.h":
     object mi_standin_make(object genuine, object first, object module)
@@ -144,7 +148,7 @@ cdef class Options:
     cdef readonly list words, python, args, share, local
     cdef readonly object program, value, mpi, timing, strategy, data
     cdef readonly int verbose, version_level
-    cdef readonly bint direct, no_site, skip_first
+    cdef readonly bint direct, no_site, skip_first, gc_defer
     cdef public bint interrupted  # the program ended by KeyboardInterrupt
 
     def __dealloc__(self):
@@ -162,6 +166,7 @@ cdef class Options:
         self.mpi = text_of(c.mpi)
         self.verbose = c.verbose
         self.direct = c.direct
+        self.gc_defer = c.gc_defer
         self.timing = (text_of(c.timing_file) or True) if c.timing else None
         self.strategy = STRATEGIES[c.strategy]
         self.data = DATA[c.data]
@@ -345,18 +350,17 @@ _job = None  # the Job, once there is one
 _get_ident = None  # _thread.get_ident, without importing it twice
 
 
-def _fsencode(path):
-    return path.encode(sys.getfilesystemencoding(), "surrogateescape")
+cdef bytes _fsencode(path):
+    return PyUnicode_EncodeFSDefault(path)
 
 
 def decode(bytes path):
     """As os.fsdecode()."""
-    return path.decode(sys.getfilesystemencoding(), "surrogateescape")
+    return PyUnicode_DecodeFSDefaultAndSize(path, len(path))
 
 
 cdef object _fsdecode(const char *path):
-    return (<bytes>path).decode(sys.getfilesystemencoding(),
-                                "surrogateescape")
+    return PyUnicode_DecodeFSDefault(path)
 
 
 cdef Job make_job(Options options):
@@ -427,6 +431,23 @@ def enter(int phase):
     mi_clock_enter(<mi_phase>phase)
 
 
+def begin(int phase):
+    """Begin a phase in which a module is executed; loaded() or failed() ends
+    it.  Returns the time, for loaded().
+    """
+    if _collector is not None:
+        postpone_collection()
+    mi_clock_enter(<mi_phase>phase)
+    return mi_clock_now()
+
+
+def failed():
+    """End the phase of a module that could not be executed."""
+    mi_clock_leave()
+    if _collector is not None:
+        resume_collection()
+
+
 def switch(int phase):
     """Change this thread's phase."""
     mi_clock_switch(<mi_phase>phase)
@@ -444,11 +465,72 @@ def loaded(int phase, name, uint64_t since):
     modules = (<Job>_job).modules
     if modules is not None:
         modules.append([name, PHASES[phase], (mi_clock_now() - since) / 1e9])
+    if _collector is not None:
+        resume_collection()
 
 
-def now():
-    """Nanoseconds of the clock."""
-    return mi_clock_now()
+# ---- garbage collection -----------------------------------------------------
+#
+# What imports allocate stays: to look at it again and again costs up to a
+# tenth of the start-up.  While the main thread executes modules, the threshold
+# of the youngest generation is so high that it is looked at once, afterwards.
+# There is a threshold all the same: a program may run inside of an import.
+
+POSTPONED = 200_000  # objects; a fifth of a gigabyte at the very most
+
+_collector = None          # the module gc, if collections are put off
+_get_threshold = None      # its functions
+_set_threshold = None
+cdef object _threshold = None  # what the program's threshold is meanwhile
+cdef int _executing = 0        # modules that the main thread executes now
+cdef unsigned long _main_thread = 0
+
+
+cdef int postpone_collection() except -1:
+    global _executing, _threshold
+    if PyThread_get_thread_ident() != _main_thread:
+        return 0
+    _executing += 1
+    if _executing == 1:
+        threshold = _get_threshold()
+        if 0 < threshold[0] < POSTPONED:
+            _set_threshold(POSTPONED)
+            _threshold = threshold
+    return 0
+
+
+cdef int resume_collection() except -1:
+    global _executing
+    if PyThread_get_thread_ident() == _main_thread:
+        _executing -= 1
+        if _executing == 0:
+            restore_threshold()
+    return 0
+
+
+cdef int restore_threshold() except -1:
+    global _threshold
+    if _threshold is not None:
+        _set_threshold(*_threshold)
+        _threshold = None
+    return 0
+
+
+def _before_threshold(*args, **kwargs):
+    """Somebody looks at the threshold, or sets it: it is the program's."""
+    restore_threshold()
+    return NotImplemented
+
+
+def _put_off_collections():
+    global _collector, _get_threshold, _set_threshold, _main_thread
+    import gc
+    _main_thread = PyThread_get_thread_ident()
+    _get_threshold = gc.get_threshold
+    _set_threshold = gc.set_threshold
+    gc.get_threshold = stand_in(_get_threshold, _before_threshold, "gc")
+    gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
+    _collector = gc
 
 
 cdef object payload(const mi_record *record):
@@ -1078,6 +1160,8 @@ def hook():
         sys.path_hooks.insert(0, path_hook)
     sys.path_importer_cache.clear()
     _count_early(loaders)
+    if job.options.gc_defer and job.strategy == "all":
+        _put_off_collections()
     if served:
         _start_compiling()
 

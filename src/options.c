@@ -21,6 +21,7 @@ static const struct variable {
     {"PYTHON_MPI_TIMING", MI_ITEM_TIMING},
     {"PYTHON_MPI_STRATEGY", MI_ITEM_STRATEGY},
     {"PYTHON_MPI_DATA", MI_ITEM_DATA},
+    {"PYTHON_MPI_GC_DEFER", MI_ITEM_GC_DEFER},
     {"PYTHON_MPI_SHARE", MI_ITEM_SHARE},
     {"PYTHON_MPI_LOCAL", MI_ITEM_LOCAL},
 };
@@ -176,6 +177,17 @@ static int set_direct(struct mi_options *options, const struct mi_given *given,
     return 0;
 }
 
+static int set_gc_defer(struct mi_options *options,
+                        const struct mi_given *given, struct mi_error *err)
+{
+    int choice = mi_usage_choose(&switches, given->text, given->origin, err);
+
+    if (choice < 0)
+        return -1;
+    options->gc_defer = choice;
+    return 0;
+}
+
 /* In the order in which errors are looked for. */
 static const struct setter {
     enum mi_item item;
@@ -186,6 +198,7 @@ static const struct setter {
     {MI_ITEM_TIMING, set_timing}, {MI_ITEM_STRATEGY, set_strategy},
     {MI_ITEM_DATA, set_data},     {MI_ITEM_VERBOSE, set_verbose},
     {MI_ITEM_DIRECT, set_direct}, {MI_ITEM_MAX_STORE, set_max_store},
+    {MI_ITEM_GC_DEFER, set_gc_defer},
 };
 
 static int set_values(struct mi_options *options, const struct mi_line *line,
@@ -193,10 +206,11 @@ static int set_values(struct mi_options *options, const struct mi_line *line,
 {
     options->verbose = line->counts[MI_ITEM_VERBOSE];
     options->direct = line->counts[MI_ITEM_DIRECT] > 0;
+    options->gc_defer = line->counts[MI_ITEM_GC_DEFER] == 0;
     for (size_t i = 0; i < sizeof(setters) / sizeof(setters[0]); i++) {
         const struct mi_given *given = find(sources, setters[i].item);
 
-        /* -v and -d, which have no value, win as well. */
+        /* -v, -d and the like, which have no value, win as well. */
         if (given && !line->counts[setters[i].item] &&
             setters[i].set(options, given, err) != 0)
             return -1;

@@ -55,6 +55,7 @@ struct mi_options {
     char *timing_file; /* --timing=FILE; or NULL */
     enum mi_strategy strategy;
     enum mi_data data;
+    int gc_defer;      /* garbage collection waits for the end of imports */
     char **share;      /* absolute path prefixes without a trailing slash; */
     char **local;      /* no prefix is in both */
     int version_level; /* 1 for -V, 2 for -VV */

@@ -11,7 +11,7 @@
 #ifndef MI_STANDIN_H
 #define MI_STANDIN_H
 
-#define MI_STANDINS 40 /* so many can be made, once per process */
+#define MI_STANDINS 50 /* so many can be made, once per process */
 
 #if PY_VERSION_HEX >= 0x030D0000
 #define MI_IS_FINALIZING Py_IsFinalizing
@@ -108,6 +108,7 @@ MI_STANDIN_TEN()
 MI_STANDIN_TEN(1)
 MI_STANDIN_TEN(2)
 MI_STANDIN_TEN(3)
+MI_STANDIN_TEN(4)
 
 #define MI_STANDIN_NAMES(n)                                                   \
     mi_standin_##n##0, mi_standin_##n##1, mi_standin_##n##2,                  \
@@ -120,7 +121,7 @@ typedef PyObject *(*mi_standin_function)(PyObject *, PyObject *const *,
 
 static const mi_standin_function mi_standin_functions[MI_STANDINS] = {
     MI_STANDIN_NAMES(), MI_STANDIN_NAMES(1), MI_STANDIN_NAMES(2),
-    MI_STANDIN_NAMES(3)};
+    MI_STANDIN_NAMES(3), MI_STANDIN_NAMES(4)};
 
 /* Make the next stand-in for the built-in function 'genuine', found in the
  * module of that name.  A new reference; it lives as long as the process.

@@ -348,7 +348,7 @@ static void test_nothing_given_defaults(void)
     CHECK(!options.direct && !options.timing && !options.timing_file);
     CHECK(options.strategy == MI_STRATEGY_ALL);
     CHECK(options.max_store.kind == MI_LIMIT_DEFAULT);
-    CHECK(options.data == MI_DATA_PACKAGES);
+    CHECK(options.data == MI_DATA_PACKAGES && options.gc_defer);
     CHECK(are(options.share, "") && are(options.local, ""));
     CHECK(options.version_level == 0 && asked == (int)VARIABLES);
     mi_options_clear(&options);
@@ -457,9 +457,10 @@ static const char *shown(const struct mi_options *options, enum mi_item item)
     if (item == MI_ITEM_TIMING && options->timing_file)
         return options->timing ? options->timing_file : "file without timing";
     snprintf(number, sizeof(number), "%d",
-             item == MI_ITEM_TIMING    ? options->timing
-             : item == MI_ITEM_VERBOSE ? options->verbose
-                                       : options->direct);
+             item == MI_ITEM_TIMING     ? options->timing
+             : item == MI_ITEM_VERBOSE  ? options->verbose
+             : item == MI_ITEM_GC_DEFER ? options->gc_defer
+                                        : options->direct);
     return number;
 }
 
@@ -565,6 +566,8 @@ static void test_variables_count(void)
         {MI_ITEM_VERBOSE, "99999999999999999999", "2147483647"},
         {MI_ITEM_DIRECT, "0", "0"},
         {MI_ITEM_DIRECT, "1", "1"},
+        {MI_ITEM_GC_DEFER, "0", "0"},
+        {MI_ITEM_GC_DEFER, "1", "1"},
         {MI_ITEM_TIMING, "1", "1"},
         {MI_ITEM_TIMING, "0", "0"},
         {MI_ITEM_TIMING, "t.json", "t.json"},
@@ -722,6 +725,8 @@ static void test_bad_value_is_refused_by_name(void)
          "PYTHON_MPI_VERBOSE must be a number, not '-1'"},
         {"", "PYTHON_MPI_VERBOSE=\xd9\xa3",
          "PYTHON_MPI_VERBOSE must be a number, not '\xd9\xa3'"},
+        {"", "PYTHON_MPI_GC_DEFER=no",
+         "PYTHON_MPI_GC_DEFER must be one of '0' or '1', not 'no'"},
         {"", "PYTHON_MPI_DIRECT=yes",
          "PYTHON_MPI_DIRECT must be one of '0' or '1', not 'yes'"},
         {"", "PYTHON_MPI_STRATEGY=some",

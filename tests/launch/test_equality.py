@@ -270,7 +270,7 @@ report(REPORT)
 """
 
 # What the launchers add to sys.modules; see "Differences from plain Python".
-ADDED = ("mpiimport", "atexit", "cython_runtime")
+ADDED = ("mpiimport", "atexit", "cython_runtime", "gc")
 ADDED_PREFIXES = ("mpiimport.", "_cython_")
 
 
