@@ -445,6 +445,7 @@ def _site(job):
     core.enter(PHASE_SITE)
     try:
         core._module("mpisite").run(job)
+        core._forget("mpisite")
     finally:
         core.leave()
     core.count(PHASE_SITE)
@@ -460,6 +461,7 @@ def _serve_data(job, options, first):
     data = core._module("data")
     if job.source:
         data.announce()
+        core._forget("data")
     else:
         data.install(job, first)
 
@@ -578,4 +580,5 @@ def run_native(job, options, received):
     _enter(job, options)
     if received is not None:
         startup.restore(received, loaders.STORED)
+    core._forget("startup")
     return _execute(job, options, options.words)

@@ -106,6 +106,11 @@ def _module(name):
     return module
 
 
+def _forget(name):
+    """The embedded module 'name' is not needed any more: free its memory."""
+    sys.modules.pop("mpiimport." + name, None)
+
+
 # ---- the command line -------------------------------------------------------
 
 

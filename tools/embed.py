@@ -43,7 +43,7 @@ def marshalled(path):
     with open(path, "rb") as stream:
         source = stream.read()
     filename = IMPORTLIB if name == "loaders" else f"<mpiimport {name}>"
-    code = compile(source, filename, "exec", dont_inherit=True, optimize=0)
+    code = compile(source, filename, "exec", dont_inherit=True, optimize=2)
     return name, marshal.dumps(code)
 
 
