@@ -164,7 +164,7 @@ static int copy_file(const struct mi_objects *objects, int file,
         offset += n > 0 ? (uint64_t)n : 0;
     }
     free(chunk);
-    atomic_fetch_add(&objects->config.traffic->bytes, offset);
+    atomic_fetch_add(&mi_dirs_traffic(objects->config.dirs)->bytes, offset);
     return rc;
 }
 
@@ -351,8 +351,8 @@ static int open_object(const struct mi_objects *objects, struct mi_item *item)
     struct stat status;
     int file;
 
-    atomic_fetch_add(&objects->config.traffic->operations, 1);
-    file = open(item->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file = mi_dirs_open(objects->config.dirs, item->path,
+                        O_RDONLY | O_NONBLOCK);
     if (file < 0) {
         item->entry.code = errno;
         return -1;
@@ -746,8 +746,7 @@ int mi_objects_copy(struct mi_objects *objects, const char *path,
                              .key_size = strlen(path)};
     int file;
 
-    atomic_fetch_add(&objects->config.traffic->operations, 1);
-    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file = mi_dirs_open(objects->config.dirs, path, O_RDONLY | O_NONBLOCK);
     if (file < 0) {
         entry.code = errno;
     } else {
@@ -775,6 +774,7 @@ int mi_objects_create(struct mi_objects **result,
         mi_objects_destroy(objects);
         return -1;
     }
+    objects->search.dirs = config->dirs;
     if (config->loaded) {
         mi_list_clear(&objects->search.loaded);
         if (mi_list_copy(&objects->search.loaded, config->loaded) != 0) {

@@ -20,7 +20,7 @@ struct mi_objects_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror; /* NULL: objects are only judged */
-    struct mi_traffic *traffic;
+    struct mi_dirs *dirs;
     char *const *share; /* prefixes: mi_prefixes_shared() */
     char *const *local;
     char *const *loaded; /* SONAMEs that every rank has loaded, a list; NULL:

@@ -30,6 +30,7 @@ struct flight {
 struct mi_reader {
     struct mi_reader_config config;
     struct mi_traffic traffic;
+    struct mi_dirs *dirs;
     pthread_mutex_t lock;  /* of all below but 'objects' */
     pthread_cond_t landed; /* a flight has ended */
     pthread_cond_t asked;
@@ -162,7 +163,7 @@ static int create_objects(struct mi_reader *reader, struct mi_error *err)
         .store = reader->config.store,
         .mailbox = reader->config.mailbox,
         .mirror = reader->config.mirror,
-        .traffic = &reader->traffic,
+        .dirs = reader->dirs,
         .share = reader->config.share,
         .local = reader->config.local,
         .loaded = reader->config.loaded,
@@ -209,21 +210,21 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
                        const char *key, const char *extra, uint64_t most,
                        struct mi_answer *answer, struct mi_error *err)
 {
-    struct mi_traffic *traffic = &reader->traffic;
+    struct mi_dirs *dirs = reader->dirs;
 
     switch (query) {
     case MI_LIST:
-        return mi_files_list(traffic, key, answer, err);
+        return mi_files_list(dirs, key, answer, err);
     case MI_STAT:
-        return mi_files_stat(traffic, key, answer, err);
+        return mi_files_stat(dirs, key, answer, err);
     case MI_LSTAT:
-        return mi_files_lstat(traffic, key, answer, err);
+        return mi_files_lstat(dirs, key, answer, err);
     case MI_REAL:
-        return mi_files_real(traffic, key, answer, err);
+        return mi_files_real(dirs, key, answer, err);
     case MI_READ:
-        return mi_files_read(traffic, key, most, answer, err);
+        return mi_files_read(dirs, key, most, answer, err);
     case MI_CODE:
-        return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
+        return mi_files_code(dirs, &reader->config.rule, key, extra, answer,
                              err);
     case MI_MIRROR:
     case MI_COPY:
@@ -520,7 +521,8 @@ int mi_reader_create(struct mi_reader **result,
     queue_init(&reader->asks);
     queue_init(&reader->aheads);
     queue_init(&reader->sources);
-    if (create_objects(reader, err) != 0) {
+    if (mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
+        create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
         return -1;
     }
@@ -536,6 +538,7 @@ void mi_reader_destroy(struct mi_reader *reader)
     for (int i = 0; i < reader->threads; i++)
         pthread_join(reader->thread[i], NULL);
     mi_objects_destroy(reader->objects);
+    mi_dirs_destroy(reader->dirs);
     queue_clear(&reader->asks);
     queue_clear(&reader->aheads);
     queue_clear(&reader->sources);

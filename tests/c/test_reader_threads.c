@@ -273,7 +273,9 @@ static void test_mirror_beside_list_read_once(void)
     run_all(&f, MI_LIST, ask_directory_or_object, user);
     for (int i = 0; i < THREADS; i++)
         CHECK(user[i].right == FILES);
-    CHECK(fixture_operations(&f) == FILES * (1 + 2));
+    /* Some of the directories are opened first, for their object. */
+    CHECK(fixture_operations(&f) >= FILES * (1 + 2) &&
+          fixture_operations(&f) <= FILES * (1 + 2 + 1));
     CHECK(mi_store_count(f.store) == FILES * 2);
     fixture_clear(&f);
 }
