@@ -1,13 +1,17 @@
 #include "reader.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "objects.h"
+#include "pace.h"
 #include "thread.h"
+
+#define THREADS_AT_LEAST 2 /* if one of them is stuck */
 
 /* An ask that waits for a thread, or a source that waits to be compiled. */
 struct item {
@@ -42,6 +46,7 @@ struct mi_reader {
     int idle;    /* threads that wait for these */
     int stopped;
     struct mi_objects *objects;
+    struct mi_pace pace;
     int threads;
     pthread_t thread[];
 };
@@ -205,6 +210,28 @@ int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
 
 /* ---- answering ---------------------------------------------------------- */
 
+/* The file of the bytecode, or "" where the listing of the directory above says
+ * that there is no __pycache__.
+ */
+static const char *bytecode_of(const struct mi_reader *reader,
+                               const char *cached)
+{
+    const char *name = strrchr(cached, '/'), *end = name;
+    const struct mi_record *list;
+    char directory[NAME_MAX + 1];
+
+    while (name && name > cached && name[-1] != '/')
+        name--;
+    if (!name || name <= cached + 1 || end - name > NAME_MAX)
+        return cached;
+    list = mi_store_find(reader->config.store, MI_LIST, cached,
+                         (size_t)(name - 1 - cached));
+    if (!list || list->kind != MI_KIND_LIST)
+        return cached;
+    snprintf(directory, sizeof(directory), "%.*s", (int)(end - name), name);
+    return mi_entries_type(list, directory) ? cached : "";
+}
+
 /* 'most': bytes of a file that the caller can take. */
 static int read_answer(struct mi_reader *reader, enum mi_query query,
                        const char *key, const char *extra, uint64_t most,
@@ -224,8 +251,8 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
     case MI_READ:
         return mi_files_read(dirs, key, most, answer, err);
     case MI_CODE:
-        return mi_files_code(dirs, &reader->config.rule, key, extra, answer,
-                             err);
+        return mi_files_code(dirs, &reader->config.rule, key,
+                             bytecode_of(reader, extra), answer, err);
     case MI_MIRROR:
     case MI_COPY:
     default:
@@ -347,9 +374,28 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
         ask_compile(reader, key_text);
 }
 
+static void *pool_thread(void *arg);
+
+/* Have one more thread if something waits for one, and those that there are
+ * mostly wait for the filesystem.  With the lock.
+ */
+static int add_thread(struct mi_reader *reader, struct mi_error *err)
+{
+    if (reader->stopped || reader->threads == reader->config.threads ||
+        reader->queued <= reader->idle)
+        return 0;
+    if (reader->threads >= THREADS_AT_LEAST && !mi_pace_waits(&reader->pace))
+        return 0;
+    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
+                        pool_thread, reader, err) == 0)
+        reader->threads++;
+    return reader->threads > 0 ? 0 : -1;
+}
+
 static void *pool_thread(void *arg)
 {
     struct mi_reader *reader = arg;
+    struct mi_lap lap;
     struct item *item;
     int asked;
 
@@ -366,28 +412,18 @@ static void *pool_thread(void *arg)
         reader->queued--;
         reader->pending += !asked;
         pthread_mutex_unlock(&reader->lock);
+        mi_lap_begin(&lap);
         answer_ask(reader, item);
+        mi_lap_end(&lap);
         free(item);
         pthread_mutex_lock(&reader->lock);
+        mi_pace_add(&reader->pace, &lap);
+        add_thread(reader, NULL);
         if (--reader->pending == 0)
             mi_mailbox_kick(reader->config.mailbox); /* the end may be due */
     }
     pthread_mutex_unlock(&reader->lock);
     return NULL;
-}
-
-/* Have one more thread if all are busy: a fast filesystem needs few. */
-static int add_thread(struct mi_reader *reader, struct mi_error *err)
-{
-    if (reader->config.threads == 0)
-        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
-    if (reader->idle > reader->queued ||
-        reader->threads == reader->config.threads)
-        return 0;
-    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
-                        pool_thread, reader, err) == 0)
-        reader->threads++;
-    return reader->threads > 0 ? 0 : -1;
 }
 
 /* Is the same ask waiting, or being answered?  Its answer reaches everybody.
@@ -411,11 +447,14 @@ static int submit_locked(struct mi_reader *reader, struct queue *queue,
                          const void *message, size_t size,
                          struct mi_error *err)
 {
-    if (add_thread(reader, err) != 0)
-        return -1;
-    if (queue_put(queue, message, size) != 0)
-        return mi_fail_errno(err, "reader");
+    if (reader->config.threads == 0)
+        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
     reader->queued++;
+    if (add_thread(reader, err) != 0 ||
+        queue_put(queue, message, size) != 0) {
+        reader->queued--;
+        return reader->threads ? mi_fail_errno(err, "reader") : -1;
+    }
     reader->pending += queue == &reader->asks;
     pthread_cond_signal(&reader->asked);
     return 0;

@@ -24,6 +24,7 @@ struct fixture {
     struct mi_reader *reader;
     uint64_t operations, bytes; /* made before the test */
     atomic_int notices;
+    int slow; /* milliseconds that a notice takes */
     unsigned first; /* of the last notice */
     char notice[PATH_MAX + 2000];
 };
@@ -32,6 +33,8 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
 {
     struct fixture *f = arg;
 
+    if (f->slow)
+        check_sleep(f->slow);
     if (atomic_fetch_add(&f->notices, 1) > 0)
         return;
     f->first = first;
