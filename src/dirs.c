@@ -14,6 +14,7 @@
 
 #define TMPFS_SUPER 0x01021994
 #define RAMFS_SUPER 0x858458f6
+#define FUSE_SUPER 0x65735546
 #define DEVICES 16
 /* Of so many descriptors the highest quarter is ours: higher numbers make a
  * larger table in the kernel.
@@ -43,7 +44,7 @@ struct mi_dirs {
     uint64_t ticks;
     struct {
         dev_t device;
-        int in_memory;
+        enum mi_dirs_kind kind;
     } devices[DEVICES];
     int device_count;
     int most;
@@ -547,27 +548,43 @@ int mi_dirs_hint(int file, struct stat *status)
     return 0;
 }
 
-int mi_dirs_in_memory(struct mi_dirs *dirs, int file, dev_t device)
+static enum mi_dirs_kind ask_kind(int file)
 {
     struct statfs fs;
-    int found = -1;
+
+    if (fstatfs(file, &fs) != 0)
+        return MI_DIRS_OTHER;
+    switch ((uint32_t)fs.f_type) {
+    case TMPFS_SUPER:
+    case RAMFS_SUPER:
+        return MI_DIRS_MEMORY;
+    case FUSE_SUPER:
+        return MI_DIRS_FUSE;
+    default:
+        return MI_DIRS_OTHER;
+    }
+}
+
+enum mi_dirs_kind mi_dirs_kind(struct mi_dirs *dirs, int file, dev_t device)
+{
+    enum mi_dirs_kind kind = MI_DIRS_OTHER;
+    int known = 0;
 
     pthread_mutex_lock(&dirs->lock);
-    for (int i = 0; i < dirs->device_count && found < 0; i++)
-        if (dirs->devices[i].device == device)
-            found = dirs->devices[i].in_memory;
+    for (int i = 0; i < dirs->device_count && !known; i++)
+        if (dirs->devices[i].device == device) {
+            kind = dirs->devices[i].kind;
+            known = 1;
+        }
     pthread_mutex_unlock(&dirs->lock);
-    if (found >= 0)
-        return found;
-    if (fstatfs(file, &fs) != 0)
-        return 0;
-    found = (uint32_t)fs.f_type == TMPFS_SUPER ||
-            (uint32_t)fs.f_type == RAMFS_SUPER;
+    if (known)
+        return kind;
+    kind = ask_kind(file);
     pthread_mutex_lock(&dirs->lock);
     if (dirs->device_count < DEVICES) {
         dirs->devices[dirs->device_count].device = device;
-        dirs->devices[dirs->device_count++].in_memory = found;
+        dirs->devices[dirs->device_count++].kind = kind;
     }
     pthread_mutex_unlock(&dirs->lock);
-    return found;
+    return kind;
 }

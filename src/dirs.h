@@ -77,10 +77,18 @@ int mi_dirs_real(struct mi_dirs *dirs, const char *path, char *real);
  */
 int mi_dirs_hint(int file, struct stat *status);
 
-/* Is the open file, on 'device', in the node's own memory (tmpfs)?  Asked once
- * for each device.
+/* What kind of filesystem the open file, on 'device', lies on.  Asked once for
+ * each device.
  */
-int mi_dirs_in_memory(struct mi_dirs *dirs, int file, dev_t device);
+enum mi_dirs_kind {
+    MI_DIRS_OTHER = 0,
+    MI_DIRS_MEMORY, /* the node's own: tmpfs, ramfs */
+    /* FUSE: the kernel asks the server before it reads beyond the size that
+     * it knows, which came with the name.
+     */
+    MI_DIRS_FUSE
+};
+enum mi_dirs_kind mi_dirs_kind(struct mi_dirs *dirs, int file, dev_t device);
 
 /* How many are kept. */
 int mi_dirs_kept(struct mi_dirs *dirs);

@@ -221,7 +221,7 @@ static int list_open(struct mi_dirs *dirs, int dir, struct mi_answer *answer,
     count_bytes(dirs, names.used);
     if (mi_dirs_hint(dir, &status) == 0 || fstat(dir, &status) == 0) {
         mi_entry_status(&answer->entry, &status);
-        if (mi_dirs_in_memory(dirs, dir, status.st_dev))
+        if (mi_dirs_kind(dirs, dir, status.st_dev) == MI_DIRS_MEMORY)
             answer->entry.flags |= MI_FLAG_LOCAL;
     }
     answer->entry.code = code;
@@ -376,12 +376,12 @@ static ssize_t read_some(int file, void *bytes, size_t size)
 }
 
 /* Read 'file' into an allocated block of up to 'most' bytes; 'expected' is a
- * guess of its size.  What is at least as long as that and shorter than was
- * asked for is all: no second read for nothing.  Returns an errno value; EFBIG
- * for a longer one.
+ * guess of its size, or its size ('sure').  What is at least as long as that
+ * and shorter than was asked for is all: no second read for nothing.  Returns
+ * an errno value; EFBIG for a longer one.
  */
-static int read_all(int file, size_t expected, size_t most, void **data,
-                    size_t *size)
+static int read_all(int file, size_t expected, int sure, size_t most,
+                    void **data, size_t *size)
 {
     size_t room = expected + 1, used = 0;
     char *block = malloc(room), *bigger;
@@ -389,7 +389,7 @@ static int read_all(int file, size_t expected, size_t most, void **data,
     ssize_t n;
 
     while (code == 0) {
-        n = read_some(file, block + used, room - used);
+        n = read_some(file, block + used, room - used - (size_t)sure);
         if (n < 0)
             code = errno;
         used += n > 0 ? (size_t)n : 0;
@@ -415,13 +415,15 @@ static int read_all(int file, size_t expected, size_t most, void **data,
 }
 
 /* Open and read a regular file of up to 'most' bytes.  Its status is what the
- * open(2) has brought, but for the size.  Returns an errno value; EFBIG for a
- * larger one.
+ * open(2) has brought, but for the size.  'whole': it is never written again
+ * under its name, but replaced.  Returns an errno value; EFBIG for a larger
+ * one.
  */
-static int read_path(struct mi_dirs *dirs, const char *path, uint64_t most,
-                     struct stat *status, void **data, size_t *size)
+static int read_path(struct mi_dirs *dirs, const char *path, int whole,
+                     uint64_t most, struct stat *status, void **data,
+                     size_t *size)
 {
-    int code = 0, file = mi_dirs_open(dirs, path, O_RDONLY | O_NONBLOCK);
+    int code = 0, sure, file = mi_dirs_open(dirs, path, O_RDONLY | O_NONBLOCK);
 
     if (file < 0)
         return errno;
@@ -435,9 +437,12 @@ static int read_path(struct mi_dirs *dirs, const char *path, uint64_t most,
         code = EINVAL;
     else if ((uint64_t)status->st_size > most)
         code = EFBIG;
-    else
-        code = read_all(file, (size_t)status->st_size, (size_t)most, data,
-                        size);
+    else {
+        sure = whole && status->st_size > 0 &&
+               mi_dirs_kind(dirs, file, status->st_dev) == MI_DIRS_FUSE;
+        code = read_all(file, (size_t)status->st_size, sure, (size_t)most,
+                        data, size);
+    }
     close(file);
     if (code != 0)
         return code;
@@ -455,7 +460,7 @@ int mi_files_read(struct mi_dirs *dirs, const char *path, uint64_t most,
     int code;
 
     start(answer, MI_READ, path);
-    code = read_path(dirs, path, most, &status, &data, &size);
+    code = read_path(dirs, path, 0, most, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", path);
     answer->entry.code = code == EFBIG ? MI_READ_REFUSED : code;
@@ -507,7 +512,7 @@ int mi_files_code(struct mi_dirs *dirs, const struct mi_bytecode *rule,
     mi_entry_status(&answer->entry, &source);
     answer->entry.code = MI_CODE_PENDING;
     if (cached[0])
-        code = read_path(dirs, cached, FILE_MAX, &status, &data, &size);
+        code = read_path(dirs, cached, 1, FILE_MAX, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", cached);
     if (code != 0)

@@ -282,8 +282,9 @@ static void test_hint_of_new_file_right(void)
           hint.st_mode == status.st_mode && hint.st_ino == status.st_ino &&
           hint.st_dev == status.st_dev &&
           hint.st_mtim.tv_nsec == status.st_mtim.tv_nsec);
-    CHECK(mi_dirs_in_memory(dirs, file, status.st_dev) ==
-          mi_dirs_in_memory(dirs, file, status.st_dev));
+    CHECK(mi_dirs_kind(dirs, file, status.st_dev) ==
+          mi_dirs_kind(dirs, -1, status.st_dev)); /* asked once */
+    CHECK(mi_dirs_kind(dirs, -1, 0) == MI_DIRS_OTHER);
     close(file);
     CHECK(mi_dirs_hint(file, &hint) != 0 && errno == EBADF);
     mi_dirs_destroy(dirs);
