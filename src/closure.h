@@ -32,7 +32,7 @@ struct mi_item {
     char *link;             /* place of the same file; or NULL */
     struct mi_item *target; /* the item of the same file; or NULL */
     int published;
-    int begun; /* at it since mi_early_begin() */
+    int begun;   /* at it since mi_early_begin() */
     char *text;  /* the payload of 'entry' */
     char *needs; /* texts of mi_record_need() */
     size_t needs_size;

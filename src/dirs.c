@@ -181,8 +181,8 @@ static void forget(struct mi_dirs *dirs, struct kept *kept, int ours)
     release(dirs, kept);
 }
 
-/* The directory, if it is kept; else NULL, with the errno value of somebody who
- * has just tried to open it, or 0.
+/* The directory, if it is kept; else NULL, with the errno value of somebody
+ * who has just tried to open it, or 0.
  */
 static struct kept *acquire(struct mi_dirs *dirs, const char *path,
                             size_t size, int *code)
@@ -293,8 +293,8 @@ void mi_dirs_keep(struct mi_dirs *dirs, const char *path, int file)
     if (!dirs->most || path[0] != '/')
         return;
     kept = reserve(dirs, path, strlen(path));
-    if (kept && settle(dirs, kept,
-                       fcntl(file, F_DUPFD_CLOEXEC, dirs->lowest)) == 0)
+    if (kept &&
+        settle(dirs, kept, fcntl(file, F_DUPFD_CLOEXEC, dirs->lowest)) == 0)
         release(dirs, kept);
 }
 
@@ -323,8 +323,8 @@ static const char *last_of(const char *path, size_t size)
     while (name[-1] != '/')
         name--;
     size -= (size_t)(name - path);
-    if (size == 0 || (name[0] == '.' && (size == 1 ||
-                                         (size == 2 && name[1] == '.'))))
+    if (size == 0 ||
+        (name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.'))))
         return NULL;
     return name;
 }

@@ -59,8 +59,8 @@ int mi_early_begin(struct mi_early *early, const char *path)
         return 0;
     pthread_mutex_lock(&early->lock);
     if (!find(early, path)) {
-        *entry = (struct entry){
-            .next = early->first, .path = path, .reading = 1};
+        *entry =
+            (struct entry){.next = early->first, .path = path, .reading = 1};
         early->first = entry;
         begun = 1;
     }

@@ -12,7 +12,8 @@
 
 #define PYC_HEADER 16
 #define FILE_MAX (1u << 30) /* bytes; larger files are left to their users */
-#define ENTRIES (64u << 10) /* bytes of a directory that are read at a time */
+#define ENTRIES (64u << 10) /* bytes of a directory that are read at a time   \
+                             */
 
 static void count_bytes(struct mi_dirs *dirs, uint64_t bytes)
 {
@@ -112,7 +113,8 @@ static char type_of_mode(mode_t mode)
 /* Type of an entry (struct mi_entries): what readdir() says, or a look at it
  * where that does not tell (symbolic links, filesystems without types).
  */
-static char type_of(struct mi_dirs *dirs, int dir, const struct dirent64 *entry)
+static char type_of(struct mi_dirs *dirs, int dir,
+                    const struct dirent64 *entry)
 {
     const unsigned mask = STATX_TYPE; /* it never changes: no need to ask */
     struct statx status;

@@ -2,8 +2,8 @@
  *
  * Answers MI_MIRROR: reads an object with all that it needs, puts copies into
  * the mirror of this node, keeps their bytes for the stream, and publishes one
- * record each.  Part of the reader; thread-safe: objects that are asked for are
- * read at the same time, their closures are made one at a time.
+ * record each.  Part of the reader; thread-safe: objects that are asked for
+ * are read at the same time, their closures are made one at a time.
  */
 #ifndef MI_OBJECTS_H
 #define MI_OBJECTS_H

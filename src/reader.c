@@ -210,8 +210,8 @@ int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
 
 /* ---- answering ---------------------------------------------------------- */
 
-/* The file of the bytecode, or "" where the listing of the directory above says
- * that there is no __pycache__.
+/* The file of the bytecode, or "" where the listing of the directory above
+ * says that there is no __pycache__.
  */
 static const char *bytecode_of(const struct mi_reader *reader,
                                const char *cached)
@@ -450,8 +450,7 @@ static int submit_locked(struct mi_reader *reader, struct queue *queue,
     if (reader->config.threads == 0)
         return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
     reader->queued++;
-    if (add_thread(reader, err) != 0 ||
-        queue_put(queue, message, size) != 0) {
+    if (add_thread(reader, err) != 0 || queue_put(queue, message, size) != 0) {
         reader->queued--;
         return reader->threads ? mi_fail_errno(err, "reader") : -1;
     }

@@ -24,7 +24,7 @@ struct fixture {
     struct mi_reader *reader;
     uint64_t operations, bytes; /* made before the test */
     atomic_int notices;
-    int slow; /* milliseconds that a notice takes */
+    int slow;       /* milliseconds that a notice takes */
     unsigned first; /* of the last notice */
     char notice[PATH_MAX + 2000];
 };
@@ -57,9 +57,9 @@ static inline void fixture_keep_tree(struct fixture *f)
     const struct mi_traffic *traffic = mi_reader_traffic(f->reader);
     struct mi_answer answer;
 
-    check_need(mi_reader_read(f->reader, MI_LIST, f->tree, "", &answer,
-                              NULL) == 0,
-               "tree");
+    check_need(
+        mi_reader_read(f->reader, MI_LIST, f->tree, "", &answer, NULL) == 0,
+        "tree");
     mi_answer_clear(&answer);
     f->operations = atomic_load(&traffic->operations);
     f->bytes = atomic_load(&traffic->bytes);

@@ -117,8 +117,8 @@ static void test_no_directory_as_kernel(void)
 /* What is no name to look for is the kernel's; links are followed. */
 static void test_paths_as_kernel(void)
 {
-    static const char *const same[] = {"a/../a/file", "link/file",
-                                       "a/to-file", "link/../b/file"};
+    static const char *const same[] = {"a/../a/file", "link/file", "a/to-file",
+                                       "link/../b/file"};
     struct mi_dirs *dirs = make(-1);
     char text[100], target[100];
     struct stat status;
@@ -146,8 +146,8 @@ static void test_paths_as_kernel(void)
     CHECK(mi_dirs_stat(dirs, below("a/to-file"), AT_SYMLINK_NOFOLLOW,
                        &status) == 0 &&
           S_ISLNK(status.st_mode));
-    CHECK(mi_dirs_readlink(dirs, below("a/to-file"), target,
-                           sizeof(target)) == 9);
+    CHECK(mi_dirs_readlink(dirs, below("a/to-file"), target, sizeof(target)) ==
+          9);
     CHECK(mi_dirs_stat(dirs, below("a/.."), 0, &status) == 0);
     CHECK(mi_dirs_stat(dirs, below("a/"), 0, &status) == 0);
     CHECK(mi_dirs_stat(dirs, "/", 0, &status) == 0);

@@ -46,9 +46,9 @@ static struct outcome ask(enum mi_query query, const char *path)
 
     begin();
     rc = query == MI_LIST ? mi_files_list(dirs, path, answer, &outcome.err)
-        : query == MI_STAT
-            ? mi_files_stat(dirs, path, answer, &outcome.err)
-            : mi_files_read(dirs, path, UINT64_MAX, answer, &outcome.err);
+         : query == MI_STAT
+             ? mi_files_stat(dirs, path, answer, &outcome.err)
+             : mi_files_read(dirs, path, UINT64_MAX, answer, &outcome.err);
 
     finish(&outcome, rc);
     CHECK(answer->entry.query == query);
@@ -416,9 +416,8 @@ static struct outcome ask_code(const char *path, const char *pyc, char mode)
 
     memcpy(rule.magic, magic, 4);
     begin();
-    finish(&outcome,
-           mi_files_code(dirs, &rule, path, pyc, &outcome.answer,
-                         &outcome.err));
+    finish(&outcome, mi_files_code(dirs, &rule, path, pyc, &outcome.answer,
+                                   &outcome.err));
     CHECK(outcome.answer.entry.query == MI_CODE);
     CHECK(outcome.answer.entry.key == path);
     return outcome;
