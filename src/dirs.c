@@ -29,6 +29,7 @@ struct kept {
     dev_t device;
     ino_t inode;
     int file;
+    int linked; /* it had a number of links, which tells if it is removed */
     int opening; /* one of the users is at it, the others wait */
     int code;    /* errno, of one that could not be opened */
     int users;
@@ -113,7 +114,7 @@ static int is_ours(const struct kept *kept)
         !S_ISDIR(found.stx_mode) || found.stx_ino != kept->inode ||
         device_of(&found) != kept->device)
         return 0;
-    return (found.stx_mask & STATX_NLINK) && found.stx_nlink == 0 ? -1 : 1;
+    return kept->linked && found.stx_nlink == 0 ? -1 : 1;
 }
 
 /* Nobody uses it. */
@@ -171,14 +172,15 @@ static void release(struct mi_dirs *dirs, struct kept *kept)
     pthread_mutex_unlock(&dirs->lock);
 }
 
-/* Nobody is to find it any more.  A descriptor that is not ours stays open. */
+/* Nobody is to find it any more; the caller, who uses it, has to release it.  A
+ * descriptor that is not ours stays open.
+ */
 static void forget(struct mi_dirs *dirs, struct kept *kept, int ours)
 {
     pthread_mutex_lock(&dirs->lock);
     kept->ours = ours && (!kept->gone || kept->ours);
     kept->gone = 1;
     pthread_mutex_unlock(&dirs->lock);
-    release(dirs, kept);
 }
 
 /* The directory, if it is kept; else NULL, with the errno value of somebody
@@ -211,6 +213,7 @@ static struct kept *acquire(struct mi_dirs *dirs, const char *path,
     if (ours == 1)
         return kept;
     forget(dirs, kept, ours);
+    release(dirs, kept);
     return NULL;
 }
 
@@ -266,7 +269,8 @@ static int settle(struct mi_dirs *dirs, struct kept *kept, int file)
     struct statx found;
     int code = file < 0 ? errno : 0;
 
-    if (code == 0 && look(file, STATX_TYPE | STATX_INO, &found) != 0) {
+    if (code == 0 &&
+        look(file, STATX_TYPE | STATX_INO | STATX_NLINK, &found) != 0) {
         code = errno;
         close(file);
     }
@@ -274,6 +278,7 @@ static int settle(struct mi_dirs *dirs, struct kept *kept, int file)
     if (code == 0) {
         kept->device = device_of(&found);
         kept->inode = found.stx_ino;
+        kept->linked = found.stx_nlink > 0; /* some filesystems have none */
         kept->file = file;
     }
     kept->code = code;
@@ -423,10 +428,13 @@ static void give_back(struct mi_dirs *dirs, struct hold *hold)
     errno = saved;
 }
 
-/* Has the descriptor, not the path, failed? */
-static int is_lost(const struct hold *hold, long rc)
+/* Has the descriptor, not the path, failed?  Then it is forgotten. */
+static int is_lost(struct mi_dirs *dirs, const struct hold *hold, long rc)
 {
-    return rc < 0 && hold->kept && (errno == ESTALE || errno == EBADF);
+    if (rc >= 0 || !hold->kept || (errno != ESTALE && errno != EBADF))
+        return 0;
+    forget(dirs, hold->kept, errno == ESTALE);
+    return 1;
 }
 
 int mi_dirs_open(struct mi_dirs *dirs, const char *path, int flags)
@@ -438,7 +446,7 @@ int mi_dirs_open(struct mi_dirs *dirs, const char *path, int flags)
         return -1;
     mi_dirs_count(dirs);
     file = openat(hold.file, hold.name, flags | O_CLOEXEC);
-    if (is_lost(&hold, file)) {
+    if (is_lost(dirs, &hold, file)) {
         mi_dirs_count(dirs);
         file = open(path, flags | O_CLOEXEC);
     }
@@ -456,7 +464,7 @@ int mi_dirs_stat(struct mi_dirs *dirs, const char *path, int flags,
         return -1;
     mi_dirs_count(dirs);
     rc = fstatat(hold.file, hold.name, status, flags);
-    if (is_lost(&hold, rc)) {
+    if (is_lost(dirs, &hold, rc)) {
         mi_dirs_count(dirs);
         rc = fstatat(AT_FDCWD, path, status, flags);
     }
@@ -474,7 +482,7 @@ ssize_t mi_dirs_readlink(struct mi_dirs *dirs, const char *path, char *target,
         return -1;
     mi_dirs_count(dirs);
     used = readlinkat(hold.file, hold.name, target, size);
-    if (is_lost(&hold, used)) {
+    if (is_lost(dirs, &hold, used)) {
         mi_dirs_count(dirs);
         used = readlink(path, target, size);
     }

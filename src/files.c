@@ -12,8 +12,9 @@
 
 #define PYC_HEADER 16
 #define FILE_MAX (1u << 30) /* bytes; larger files are left to their users */
-#define ENTRIES (64u << 10) /* bytes of a directory that are read at a time   \
-                             */
+#define ENTRIES                                                               \
+    (64u << 10) /* bytes of a directory that are read at a time               \
+                 */
 
 static void count_bytes(struct mi_dirs *dirs, uint64_t bytes)
 {
