@@ -29,7 +29,7 @@ struct kept {
     dev_t device;
     ino_t inode;
     int file;
-    int linked; /* it had a number of links, which tells if it is removed */
+    int linked;  /* it had a number of links, which tells if it is removed */
     int opening; /* one of the users is at it, the others wait */
     int code;    /* errno, of one that could not be opened */
     int users;
@@ -172,7 +172,7 @@ static void release(struct mi_dirs *dirs, struct kept *kept)
     pthread_mutex_unlock(&dirs->lock);
 }
 
-/* Nobody is to find it any more; the caller, who uses it, has to release it.  A
+/* Nobody is to find it any more; the caller, who uses it, has to release it. A
  * descriptor that is not ours stays open.
  */
 static void forget(struct mi_dirs *dirs, struct kept *kept, int ours)

@@ -309,11 +309,23 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
     return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
+static int answer_new(struct mi_reader *reader, enum mi_query query,
+                      const char *key, const char *extra,
+                      const struct mi_record **record, struct mi_error *err)
+{
+    if (query == MI_MIRROR)
+        return answer_mirror(reader, key, record, err);
+    if (query == MI_COPY)
+        return mi_objects_copy(reader->objects, key, record, err);
+    return answer_read(reader, query, key, extra, record, err);
+}
+
 int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const char *key, const char *extra,
                      const struct mi_record **record, struct mi_error *err)
 {
     struct flight flight = {.query = query, .key = key};
+    struct mi_lap lap = {0};
     int rc;
 
     pthread_mutex_lock(&reader->lock);
@@ -322,18 +334,18 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
     pthread_mutex_unlock(&reader->lock);
 
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
-    if (*record)
+    if (*record) {
         rc = 1;
-    else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
+    } else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN) {
         rc = 0;
-    else if (query == MI_MIRROR)
-        rc = answer_mirror(reader, key, record, err);
-    else if (query == MI_COPY)
-        rc = mi_objects_copy(reader->objects, key, record, err);
-    else
-        rc = answer_read(reader, query, key, extra, record, err);
+    } else {
+        mi_lap_begin(&lap);
+        rc = answer_new(reader, query, key, extra, record, err);
+        mi_lap_end(&lap);
+    }
 
     pthread_mutex_lock(&reader->lock);
+    mi_pace_add(&reader->pace, &lap);
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
@@ -395,7 +407,6 @@ static int add_thread(struct mi_reader *reader, struct mi_error *err)
 static void *pool_thread(void *arg)
 {
     struct mi_reader *reader = arg;
-    struct mi_lap lap;
     struct item *item;
     int asked;
 
@@ -412,12 +423,9 @@ static void *pool_thread(void *arg)
         reader->queued--;
         reader->pending += !asked;
         pthread_mutex_unlock(&reader->lock);
-        mi_lap_begin(&lap);
         answer_ask(reader, item);
-        mi_lap_end(&lap);
         free(item);
         pthread_mutex_lock(&reader->lock);
-        mi_pace_add(&reader->pace, &lap);
         add_thread(reader, NULL);
         if (--reader->pending == 0)
             mi_mailbox_kick(reader->config.mailbox); /* the end may be due */
