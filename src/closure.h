@@ -10,19 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "copy.h"
 #include "error.h"
 #include "mirror.h"
 #include "needs.h"
 #include "search.h"
 #include "store.h"
-
-/* Which file, and as it is now: an inode may be written again, or be another
- * file's by and by.
- */
-struct mi_identity {
-    uint64_t device, inode, size;
-    int64_t mtime, ctime; /* nanoseconds */
-};
 
 /* An object on its way.  All strings are owned. */
 struct mi_item {
@@ -39,6 +32,7 @@ struct mi_item {
     char *link;             /* place of the same file; or NULL */
     struct mi_item *target; /* the item of the same file; or NULL */
     int published;
+    int begun;   /* at it since mi_early_begin() */
     char *text;  /* the payload of 'entry' */
     char *needs; /* texts of mi_record_need() */
     size_t needs_size;

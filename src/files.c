@@ -4,21 +4,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
-#define TMPFS_SUPER 0x01021994
-#define RAMFS_SUPER 0x858458f6
 #define PYC_HEADER 16
 #define FILE_MAX (1u << 30) /* bytes; larger files are left to their users */
+#define ENTRIES                                                               \
+    (64u << 10) /* bytes of a directory that are read at a time               \
+                 */
 
-static void count(struct mi_traffic *traffic, uint64_t bytes)
+static void count_bytes(struct mi_dirs *dirs, uint64_t bytes)
 {
-    atomic_fetch_add(&traffic->operations, 1);
-    atomic_fetch_add(&traffic->bytes, bytes);
+    atomic_fetch_add(&mi_dirs_traffic(dirs)->bytes, bytes);
 }
 
 void mi_answer_clear(struct mi_answer *answer)
@@ -114,10 +114,11 @@ static char type_of_mode(mode_t mode)
 /* Type of an entry (struct mi_entries): what readdir() says, or a look at it
  * where that does not tell (symbolic links, filesystems without types).
  */
-static char type_of(struct mi_traffic *traffic, int dir,
-                    const struct dirent *entry)
+static char type_of(struct mi_dirs *dirs, int dir,
+                    const struct dirent64 *entry)
 {
-    struct stat status;
+    const unsigned mask = STATX_TYPE; /* it never changes: no need to ask */
+    struct statx status;
 
     if (entry->d_type == DT_REG)
         return 'f';
@@ -126,16 +127,17 @@ static char type_of(struct mi_traffic *traffic, int dir,
     if (entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN)
         return 'o';
     if (entry->d_type == DT_UNKNOWN) {
-        count(traffic, 0);
-        if (fstatat(dir, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        mi_dirs_count(dirs);
+        if (statx(dir, entry->d_name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
+                  mask, &status) != 0)
             return 'o';
-        if (!S_ISLNK(status.st_mode))
-            return type_of_mode(status.st_mode);
+        if (!S_ISLNK(status.stx_mode))
+            return type_of_mode(status.stx_mode);
     }
-    count(traffic, 0);
-    if (fstatat(dir, entry->d_name, &status, 0) != 0)
+    mi_dirs_count(dirs);
+    if (statx(dir, entry->d_name, AT_STATX_DONT_SYNC, mask, &status) != 0)
         return 'O';
-    return (char)toupper(type_of_mode(status.st_mode));
+    return (char)toupper(type_of_mode(status.stx_mode));
 }
 
 static int compare(const void *a, const void *b, void *text)
@@ -172,46 +174,59 @@ static int pack(struct names *names, struct mi_answer *answer)
     return 0;
 }
 
-/* Collect all entries of 'stream'.  Returns an errno value. */
-static int collect(struct mi_traffic *traffic, DIR *stream,
-                   struct names *names)
+static int is_dot(const char *name)
 {
-    struct dirent *entry;
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
 
-    for (errno = 0; (entry = readdir(stream)) != NULL; errno = 0) {
-        if (strcmp(entry->d_name, ".") == 0 ||
-            strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (add_name(names, type_of(traffic, dirfd(stream), entry),
-                     entry->d_name) != 0)
+/* Collect the entries in 'size' bytes of a directory.  Returns an errno value.
+ */
+static int collect_some(struct mi_dirs *dirs, int dir, const char *bytes,
+                        size_t size, struct names *names)
+{
+    const struct dirent64 *entry;
+
+    for (size_t at = 0; at < size; at += entry->d_reclen) {
+        entry = (const void *)(bytes + at);
+        if (!is_dot(entry->d_name) &&
+            add_name(names, type_of(dirs, dir, entry), entry->d_name) != 0)
             return ENOMEM;
     }
-    return errno;
+    return 0;
 }
 
-static int in_memory(int dir)
+/* Collect all entries of the directory.  Returns an errno value.  Without
+ * opendir(3), which would ask for its status.
+ */
+static int collect(struct mi_dirs *dirs, int dir, struct names *names)
 {
-    struct statfs fs;
+    char *bytes = malloc(ENTRIES);
+    ssize_t size = 1;
+    int code = bytes ? 0 : ENOMEM;
 
-    if (fstatfs(dir, &fs) != 0)
-        return 0;
-    return (uint32_t)fs.f_type == TMPFS_SUPER ||
-           (uint32_t)fs.f_type == RAMFS_SUPER;
+    while (code == 0 && size > 0) {
+        size = getdents64(dir, bytes, ENTRIES);
+        code = size < 0 ? errno
+                        : collect_some(dirs, dir, bytes, (size_t)size, names);
+    }
+    free(bytes);
+    return code;
 }
 
-static int list_stream(struct mi_traffic *traffic, DIR *stream,
-                       struct mi_answer *answer, struct mi_error *err)
+static int list_open(struct mi_dirs *dirs, int dir, struct mi_answer *answer,
+                     struct mi_error *err)
 {
     struct names names = {0};
     struct stat status;
     int rc = 0;
-    int code = collect(traffic, stream, &names);
+    int code = collect(dirs, dir, &names);
 
-    count(traffic, names.used);
-    if (in_memory(dirfd(stream)))
-        answer->entry.flags |= MI_FLAG_LOCAL;
-    if (fstat(dirfd(stream), &status) == 0)
+    count_bytes(dirs, names.used);
+    if (mi_dirs_hint(dir, &status) == 0 || fstat(dir, &status) == 0) {
         mi_entry_status(&answer->entry, &status);
+        if (mi_dirs_kind(dirs, dir, status.st_dev) == MI_DIRS_MEMORY)
+            answer->entry.flags |= MI_FLAG_LOCAL;
+    }
     answer->entry.code = code;
     if (code == ENOMEM || (code == 0 && pack(&names, answer) != 0))
         rc = mi_fail(err, MI_ERRNO, ENOMEM, "no memory for the listing of %s",
@@ -221,27 +236,22 @@ static int list_stream(struct mi_traffic *traffic, DIR *stream,
     return rc;
 }
 
-int mi_files_list(struct mi_traffic *traffic, const char *path,
+int mi_files_list(struct mi_dirs *dirs, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
-    DIR *stream;
     int dir, rc;
 
     start(answer, MI_LIST, path);
-    count(traffic, 0);
-    dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dir = mi_dirs_open(dirs, path, O_RDONLY | O_DIRECTORY);
     if (dir < 0) {
         answer->entry.code = errno;
         return 0;
     }
-    stream = fdopendir(dir);
-    if (!stream) {
-        answer->entry.code = errno;
-        close(dir);
-        return 0;
-    }
-    rc = list_stream(traffic, stream, answer, err);
-    closedir(stream);
+    mi_dirs_count(dirs);
+    rc = list_open(dirs, dir, answer, err);
+    if (answer->entry.kind == MI_KIND_LIST)
+        mi_dirs_keep(dirs, path, dir);
+    close(dir);
     return rc;
 }
 
@@ -272,21 +282,20 @@ static int give_status(struct mi_answer *answer, const struct stat *status,
     return 0;
 }
 
-int mi_files_stat(struct mi_traffic *traffic, const char *path,
+int mi_files_stat(struct mi_dirs *dirs, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
     struct stat status;
 
     start(answer, MI_STAT, path);
-    count(traffic, 0);
-    if (stat(path, &status) != 0) {
+    if (mi_dirs_stat(dirs, path, 0, &status) != 0) {
         answer->entry.code = errno;
         return 0;
     }
     return give_status(answer, &status, NULL, err);
 }
 
-int mi_files_lstat(struct mi_traffic *traffic, const char *path,
+int mi_files_lstat(struct mi_dirs *dirs, const char *path,
                    struct mi_answer *answer, struct mi_error *err)
 {
     char target[PATH_MAX];
@@ -294,15 +303,13 @@ int mi_files_lstat(struct mi_traffic *traffic, const char *path,
     ssize_t size = 0;
 
     start(answer, MI_LSTAT, path);
-    count(traffic, 0);
-    if (lstat(path, &status) != 0) {
+    if (mi_dirs_stat(dirs, path, AT_SYMLINK_NOFOLLOW, &status) != 0) {
         answer->entry.code = errno;
         return 0;
     }
     if (!S_ISLNK(status.st_mode))
         return give_status(answer, &status, NULL, err);
-    count(traffic, 0);
-    size = readlink(path, target, sizeof(target) - 1);
+    size = mi_dirs_readlink(dirs, path, target, sizeof(target) - 1);
     if (size < 0) {
         answer->entry.code = errno;
         return 0;
@@ -311,16 +318,48 @@ int mi_files_lstat(struct mi_traffic *traffic, const char *path,
     return give_status(answer, &status, target, err);
 }
 
-int mi_files_real(struct mi_traffic *traffic, const char *path,
+/* The path of what is no symbolic link itself: that of its directory, and its
+ * name.  1 with 'real' (PATH_MAX), or 0 if that is not all.
+ */
+static int real_in_directory(struct mi_dirs *dirs, const char *path,
+                             char *real)
+{
+    const char *name = strrchr(path, '/') + 1;
+    char directory[PATH_MAX];
+    struct stat status;
+    size_t size;
+
+    if (name - path < 2 || !*name || name - path > PATH_MAX ||
+        strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return 0;
+    snprintf(directory, sizeof(directory), "%.*s", (int)(name - path - 1),
+             path);
+    if (mi_dirs_real(dirs, directory, real) != 0 ||
+        mi_dirs_stat(dirs, path, AT_SYMLINK_NOFOLLOW, &status) != 0 ||
+        S_ISLNK(status.st_mode))
+        return 0;
+    size = strcmp(real, "/") == 0 ? 0 : strlen(real);
+    if (size + strlen(name) + 2 > PATH_MAX)
+        return 0;
+    real[size] = '/';
+    strcpy(real + size + 1, name);
+    return 1;
+}
+
+int mi_files_real(struct mi_dirs *dirs, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
-    char *real;
+    char text[PATH_MAX], *real = NULL;
 
     start(answer, MI_REAL, path);
-    for (const char *p = path; *p; p++)
-        if (*p == '/')
-            count(traffic, 0); /* one readlink(2) per component */
-    real = realpath(path, NULL);
+    if (path[0] == '/' && real_in_directory(dirs, path, text)) {
+        real = strdup(text);
+    } else {
+        for (const char *p = path; *p; p++)
+            if (*p == '/')
+                mi_dirs_count(dirs); /* one readlink(2) per component */
+        real = realpath(path, NULL);
+    }
     if (!real && errno == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to resolve %s", path);
     answer->entry.code = errno;
@@ -329,72 +368,93 @@ int mi_files_real(struct mi_traffic *traffic, const char *path,
     return 0;
 }
 
-/* Read the rest of 'file' into an allocated block; 'expected' is a guess of
- * its size.  Returns an errno value.
+static ssize_t read_some(int file, void *bytes, size_t size)
+{
+    ssize_t n;
+
+    do {
+        n = read(file, bytes, size);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Read 'file' into an allocated block of up to 'most' bytes; 'expected' is a
+ * guess of its size, or its size ('sure').  What is at least as long as that
+ * and shorter than was asked for is all: no second read for nothing.  Returns
+ * an errno value; EFBIG for a longer one.
  */
-static int read_all(int file, size_t expected, void **data, size_t *size)
+static int read_all(int file, size_t expected, int sure, size_t most,
+                    void **data, size_t *size)
 {
     size_t room = expected + 1, used = 0;
     char *block = malloc(room), *bigger;
+    int code = block ? 0 : ENOMEM;
     ssize_t n;
 
-    if (!block)
-        return ENOMEM;
-    while ((n = read(file, block + used, room - used)) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            n = errno;
-            free(block);
-            return (int)n;
-        }
-        used += (size_t)n;
+    while (code == 0) {
+        n = read_some(file, block + used, room - used - (size_t)sure);
+        if (n < 0)
+            code = errno;
+        used += n > 0 ? (size_t)n : 0;
+        if (n <= 0 || (expected > 0 && used >= expected && used < room))
+            break;
         if (used < room)
             continue;
-        bigger = realloc(block, room * 2);
-        if (!bigger) {
-            free(block);
-            return ENOMEM;
-        }
-        block = bigger;
+        bigger = used <= most ? realloc(block, room * 2) : NULL;
+        if (!bigger)
+            code = used <= most ? ENOMEM : EFBIG;
+        block = bigger ? bigger : block;
         room *= 2;
+    }
+    if (code == 0 && used > most)
+        code = EFBIG;
+    if (code != 0) {
+        free(block);
+        return code;
     }
     *data = block;
     *size = used;
     return 0;
 }
 
-/* Open and read a regular file of up to 'most' bytes.  Returns an errno value;
- * EFBIG for a larger one.
+/* Open and read a regular file of up to 'most' bytes.  Its status is what the
+ * open(2) has brought, but for the size.  'whole': it is never written again
+ * under its name, but replaced.  Returns an errno value; EFBIG for a larger
+ * one.
  */
-static int read_path(struct mi_traffic *traffic, const char *path,
+static int read_path(struct mi_dirs *dirs, const char *path, int whole,
                      uint64_t most, struct stat *status, void **data,
                      size_t *size)
 {
-    int file, code;
+    int code = 0, sure, file = mi_dirs_open(dirs, path, O_RDONLY | O_NONBLOCK);
 
-    count(traffic, 0);
-    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0)
         return errno;
-    if (fstat(file, status) != 0)
+    if (most > FILE_MAX)
+        most = FILE_MAX;
+    if (mi_dirs_hint(file, status) != 0 && fstat(file, status) != 0)
         code = errno;
     else if (S_ISDIR(status->st_mode))
         code = EISDIR;
     else if (!S_ISREG(status->st_mode))
         code = EINVAL;
-    else if (status->st_size > (off_t)FILE_MAX ||
-             (uint64_t)status->st_size > most)
+    else if ((uint64_t)status->st_size > most)
         code = EFBIG;
-    else
-        code = read_all(file, (size_t)status->st_size, data, size);
+    else {
+        sure = whole && status->st_size > 0 &&
+               mi_dirs_kind(dirs, file, status->st_dev) == MI_DIRS_FUSE;
+        code = read_all(file, (size_t)status->st_size, sure, (size_t)most,
+                        data, size);
+    }
     close(file);
-    if (code == 0)
-        atomic_fetch_add(&traffic->bytes, *size);
-    return code;
+    if (code != 0)
+        return code;
+    status->st_size = (off_t)*size;
+    count_bytes(dirs, *size);
+    return 0;
 }
 
-int mi_files_read(struct mi_traffic *traffic, const char *path, uint64_t most,
+int mi_files_read(struct mi_dirs *dirs, const char *path, uint64_t most,
                   struct mi_answer *answer, struct mi_error *err)
 {
     struct stat status;
@@ -403,7 +463,7 @@ int mi_files_read(struct mi_traffic *traffic, const char *path, uint64_t most,
     int code;
 
     start(answer, MI_READ, path);
-    code = read_path(traffic, path, most, &status, &data, &size);
+    code = read_path(dirs, path, 0, most, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", path);
     answer->entry.code = code == EFBIG ? MI_READ_REFUSED : code;
@@ -438,7 +498,7 @@ static int valid(const struct mi_bytecode *rule, const struct stat *source,
            little_endian(pyc + 12) == (uint32_t)source->st_size;
 }
 
-int mi_files_code(struct mi_traffic *traffic, const struct mi_bytecode *rule,
+int mi_files_code(struct mi_dirs *dirs, const struct mi_bytecode *rule,
                   const char *path, const char *cached,
                   struct mi_answer *answer, struct mi_error *err)
 {
@@ -448,15 +508,14 @@ int mi_files_code(struct mi_traffic *traffic, const struct mi_bytecode *rule,
     int code = ENOENT;
 
     start(answer, MI_CODE, path);
-    count(traffic, 0);
-    if (stat(path, &source) != 0) {
+    if (mi_dirs_stat(dirs, path, 0, &source) != 0) {
         answer->entry.code = errno;
         return 0;
     }
     mi_entry_status(&answer->entry, &source);
     answer->entry.code = MI_CODE_PENDING;
     if (cached[0])
-        code = read_path(traffic, cached, FILE_MAX, &status, &data, &size);
+        code = read_path(dirs, cached, 1, FILE_MAX, &status, &data, &size);
     if (code == ENOMEM)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to read %s", cached);
     if (code != 0)

@@ -13,11 +13,12 @@
 #include <unistd.h>
 
 #include "closure.h"
+#include "copy.h"
+#include "early.h"
 #include "elf.h"
 #include "list.h"
 #include "search.h"
 
-#define CHUNK (256u << 10)        /* bytes copied at a time into the mirror */
 #define COPY_MAX ((off_t)1 << 30) /* bytes; larger data stays on the tree */
 /* Has what calls dlopen(3) for the interpreter. */
 #define CALLER "PyImport_ImportModule"
@@ -36,11 +37,12 @@ struct queued {
 
 struct mi_objects {
     struct mi_objects_config config;
-    pthread_mutex_t lock; /* one closure at a time; of what follows, too */
+    pthread_mutex_t lock; /* one closure at a time; of 'search', too */
     struct mi_search search;
-    struct known *known;
+    struct mi_early *early;
     atomic_uint_fast64_t id; /* of the last object */
-    pthread_mutex_t queue;   /* of the two: */
+    pthread_mutex_t queue;   /* of the three: */
+    struct known *known;
     struct queued *first, **last;
 };
 
@@ -141,33 +143,6 @@ static int describe(struct mi_closure *closure, struct mi_item *item,
 
 /* ---- copies ------------------------------------------------------------- */
 
-static int copy_file(const struct mi_objects *objects, int file,
-                     const struct mi_part *part, struct mi_error *err)
-{
-    uint64_t offset = 0;
-    int rc = 0;
-    ssize_t n;
-    char *chunk = malloc(CHUNK);
-
-    if (!chunk)
-        return mi_fail_errno(err, "mirror");
-    while (rc == 0 && offset < part->size) {
-        n = pread(file, chunk, CHUNK, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            rc = mi_fail_errno(err, "cannot read");
-        else if (n == 0)
-            rc = mi_fail(err, MI_ERRNO, EIO, "became shorter while read");
-        else
-            rc = mi_part_write(part, offset, chunk, (size_t)n, err);
-        offset += n > 0 ? (uint64_t)n : 0;
-    }
-    free(chunk);
-    atomic_fetch_add(&objects->config.traffic->bytes, offset);
-    return rc;
-}
-
 static void drop_copy(const struct mi_objects *objects, struct mi_item *item)
 {
     if (item->bytes)
@@ -217,44 +192,30 @@ static void make_room(const struct mi_closure *closure, uint64_t size)
     }
 }
 
-/* Map a copy to read, and to send.  Private and writable, since MPI may
- * receive into the root's buffer of a broadcast, too (the same bytes): some
- * algorithms pass pieces around in a ring.
- */
-static int map_part(const struct mi_part *part, void **bytes,
-                    struct mi_error *err)
+/* Copy an open file, or an image of ours, into the mirror. */
+static int make_copy(struct mi_objects *objects, struct mi_copy *copy,
+                     const void *image, struct mi_error *err)
 {
-    void *mapped = mmap(NULL, part->size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
-                        part->file, 0);
+    struct mi_mirror *mirror = objects->config.mirror;
 
-    if (mapped == MAP_FAILED)
-        return mi_fail_errno(err, "cannot map the mirror's copy");
-    *bytes = mapped;
+    if (mi_copy_make(copy, mirror, next_id(objects), image,
+                     mi_dirs_traffic(objects->config.dirs), err) != 0)
+        return -1;
+    mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
     return 0;
 }
 
-/* Copy the open file into the mirror, and map the copy. */
-static int make_copy(struct mi_objects *objects, struct mi_item *item,
+static int copy_item(struct mi_objects *objects, struct mi_item *item,
                      int file, struct mi_error *err)
 {
-    struct mi_mirror *mirror = objects->config.mirror;
-    int rc;
+    struct mi_copy copy = {
+        .file = file, .identity.size = item->size, .mode = item->mode};
 
-    if (mi_mirror_begin(mirror, next_id(objects), item->size, item->mode,
-                        &item->part, err) != 0) {
-        item->part.id = 0;
+    if (make_copy(objects, &copy, item->image, err) != 0)
         return -1;
-    }
-    mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
-    rc = item->image
-             ? mi_part_write(&item->part, 0, item->image, item->size, err)
-             : copy_file(objects, file, &item->part, err);
-    if (rc == 0)
-        rc = map_part(&item->part, &item->bytes, err);
-    mi_part_close(&item->part); /* a closure may have thousands */
-    if (rc != 0)
-        drop_copy(objects, item);
-    return rc;
+    item->part = copy.part;
+    item->bytes = copy.bytes;
+    return 0;
 }
 
 /* Describe an object that gets no copy by its original. */
@@ -271,24 +232,34 @@ static int describe_original(struct mi_closure *closure, struct mi_item *item,
     return rc;
 }
 
-static int is_same(const struct mi_identity *a, const struct mi_identity *b)
+/* The file of the mirror that is the same; NULL: none. */
+static const struct known *find_known(struct mi_objects *objects,
+                                      const struct mi_identity *identity)
 {
-    return a->device == b->device && a->inode == b->inode &&
-           a->size == b->size && a->mtime == b->mtime && a->ctime == b->ctime;
+    const struct known *known;
+
+    pthread_mutex_lock(&objects->queue);
+    known = objects->known;
+    while (known && !mi_identity_same(&known->identity, identity))
+        known = known->next;
+    pthread_mutex_unlock(&objects->queue);
+    return known;
 }
 
 /* Place of the same file in the mirror, or NULL. */
 static const char *same_file(const struct mi_closure *closure,
                              struct mi_item *item)
 {
-    for (const struct known *k = objects_of(closure)->known; k; k = k->next)
-        if (is_same(&k->identity, &item->identity))
-            return k->place;
+    const struct known *known =
+        find_known(objects_of(closure), &item->identity);
+
+    if (known)
+        return known->place;
     for (size_t i = 0; i < closure->count; i++) {
         struct mi_item *other = closure->list[i];
 
         if (other != item && other->part.id &&
-            is_same(&other->identity, &item->identity)) {
+            mi_identity_same(&other->identity, &item->identity)) {
             item->target = other;
             return other->place;
         }
@@ -305,6 +276,7 @@ static int read_object(struct mi_closure *closure, struct mi_item *item,
     struct mi_error why;
 
     if (same) {
+        drop_copy(objects, item);
         item->link = strdup(same);
         if (!item->link)
             return mi_fail_errno(err, "mirror");
@@ -312,9 +284,11 @@ static int read_object(struct mi_closure *closure, struct mi_item *item,
         return describe_original(closure, item, file, err);
     }
     mi_error_clear(&why);
-    make_room(closure, item->size);
-    if (make_copy(objects, item, file, &why) != 0)
-        refuse(objects, item, why.text);
+    if (!item->bytes) {
+        make_room(closure, item->size);
+        if (copy_item(objects, item, file, &why) != 0)
+            refuse(objects, item, why.text);
+    }
     item->entry.object = item->part.id;
     return item->bytes ? describe(closure, item, item->bytes, item->size, err)
            : item->image
@@ -340,42 +314,49 @@ static void tell_damaged(const struct mi_objects *objects,
     item->entry.size = strlen(item->text);
 }
 
-static int64_t nanoseconds(const struct timespec *time)
+/* The item is what was opened: its descriptor. */
+static int adopt(struct mi_item *item, const struct mi_copy *copy)
 {
-    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+    item->entry.device = copy->identity.device;
+    item->entry.inode = copy->identity.inode;
+    item->entry.file_size = copy->identity.size;
+    item->entry.mode = copy->mode;
+    item->identity = copy->identity;
+    item->size = (size_t)copy->identity.size;
+    item->mode = copy->mode;
+    item->part = copy->part;
+    item->bytes = copy->bytes;
+    return copy->file;
 }
 
 /* Open the file and look at it: its descriptor, or -1 with the answer. */
 static int open_object(const struct mi_objects *objects, struct mi_item *item)
 {
-    struct stat status;
-    int file;
+    struct mi_copy copy;
 
-    atomic_fetch_add(&objects->config.traffic->operations, 1);
-    file = open(item->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) {
-        item->entry.code = errno;
-        return -1;
-    }
-    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) ||
-        status.st_size == 0) {
-        item->entry.code = EINVAL;
-        close(file);
-        return -1;
-    }
-    item->entry.device = (uint64_t)status.st_dev;
-    item->entry.inode = (uint64_t)status.st_ino;
-    item->entry.file_size = (uint64_t)status.st_size;
-    item->entry.mode = (uint32_t)status.st_mode;
-    item->identity =
-        (struct mi_identity){.device = (uint64_t)status.st_dev,
-                             .inode = (uint64_t)status.st_ino,
-                             .size = (uint64_t)status.st_size,
-                             .mtime = nanoseconds(&status.st_mtim),
-                             .ctime = nanoseconds(&status.st_ctim)};
-    item->size = (size_t)status.st_size;
-    item->mode = (uint32_t)status.st_mode;
-    return file;
+    item->entry.code = mi_copy_open(&copy, objects->config.dirs, item->path);
+    return item->entry.code == 0 ? adopt(item, &copy) : -1;
+}
+
+/* The same, or what another thread has read of it already. */
+static int open_item(const struct mi_objects *objects, struct mi_item *item)
+{
+    struct mi_copy copy;
+
+    item->begun = mi_early_begin(objects->early, item->path);
+    if (!item->begun && mi_early_take(objects->early, item->path, &copy))
+        return adopt(item, &copy);
+    return open_object(objects, item);
+}
+
+/* What was read, or could not be, has a record, or never will. */
+static void end_item(const struct mi_objects *objects, struct mi_item *item)
+{
+    struct mi_copy none;
+
+    if (item->begun)
+        mi_early_end(objects->early, item->path, &none);
+    item->begun = 0;
 }
 
 /* Read an item; what it needs joins the closure.  The outcome is the entry to
@@ -401,7 +382,7 @@ static void read_item(struct mi_closure *closure, struct mi_item *item)
         item->size = item->image_size;
         item->mode = 0755;
     } else {
-        file = open_object(objects, item);
+        file = open_item(objects, item);
         if (file < 0)
             return;
     }
@@ -423,8 +404,10 @@ static int remember(struct mi_objects *objects, const struct mi_item *item,
         return mi_fail_errno(err, "mirror");
     known->identity = item->identity;
     strcpy(known->place, item->place);
+    pthread_mutex_lock(&objects->queue);
     known->next = objects->known;
     objects->known = known;
+    pthread_mutex_unlock(&objects->queue);
     return 0;
 }
 
@@ -525,6 +508,7 @@ static int complete(struct mi_closure *closure,
 {
     struct mi_objects *objects = objects_of(closure);
     size_t next = 0;
+    int rc;
 
     do {
         for (; next < closure->count; next++) {
@@ -538,7 +522,10 @@ static int complete(struct mi_closure *closure,
     for (size_t i = 0; i < closure->count; i++)
         if (closure->list[i]->entry.key)
             settle_item(objects, closure->list[i]);
-    return publish(closure, record, err);
+    rc = publish(closure, record, err);
+    for (size_t i = 0; i < closure->count; i++)
+        end_item(objects, closure->list[i]);
+    return rc;
 }
 
 static int answer_object(struct mi_objects *objects, const char *path,
@@ -659,18 +646,56 @@ static int answer(struct mi_objects *objects, const char *key,
                 : answer_object(objects, key, record, err);
 }
 
-int mi_objects_answer(struct mi_objects *objects, const char *key,
-                      const struct mi_record **record, struct mi_error *err)
+/* Read an object that somebody asks for, before it is its turn.  Not one that
+ * may be given up for want of room, or that is in the mirror under another
+ * name.
+ */
+static void read_early(struct mi_objects *objects, const char *path)
+{
+    struct mi_mirror *mirror = objects->config.mirror;
+    struct mi_copy copy;
+    struct mi_error why;
+    int rc = -1;
+
+    if (!mi_store_find(objects->config.store, MI_MIRROR, path, strlen(path)) &&
+        mi_copy_open(&copy, objects->config.dirs, path) == 0) {
+        if (copy.identity.size <= mi_mirror_room(mirror) / 4 &&
+            !find_known(objects, &copy.identity))
+            make_copy(objects, &copy, NULL, &why); /* or in its turn */
+        rc = 0;
+    }
+    mi_early_give(objects->early, path, rc == 0 ? &copy : NULL);
+}
+
+static int answer_in_turn(struct mi_objects *objects, const char *key,
+                          const struct mi_record **record,
+                          struct mi_error *err)
 {
     int rc;
 
-    if (!objects->config.mirror || (key[0] != '/' && !strchr(key, '\n')))
-        return judge(objects, key, record, err);
     pthread_mutex_lock(&objects->lock);
     *record =
         mi_store_find(objects->config.store, MI_MIRROR, key, strlen(key));
     rc = *record ? 1 : answer(objects, key, record, err);
     pthread_mutex_unlock(&objects->lock);
+    return rc;
+}
+
+int mi_objects_answer(struct mi_objects *objects, const char *key,
+                      const struct mi_record **record, struct mi_error *err)
+{
+    struct mi_copy copy;
+    int rc, early;
+
+    if (!objects->config.mirror || (key[0] != '/' && !strchr(key, '\n')))
+        return judge(objects, key, record, err);
+    early = !strchr(key, '\n') && key[strlen(key) - 1] != '/' &&
+            mi_early_begin(objects->early, key);
+    if (early)
+        read_early(objects, key);
+    rc = answer_in_turn(objects, key, record, err);
+    if (early && mi_early_end(objects->early, key, &copy))
+        mi_copy_clear(&copy, objects->config.mirror);
     return rc;
 }
 
@@ -692,11 +717,11 @@ static int fill_copy(struct mi_objects *objects, int file,
                         &part, err) != 0)
         return -1;
     mi_mailbox_set_mirror(objects->config.mailbox, mi_mirror_root(mirror));
-    rc = copy_file(objects, file, &part, err);
+    rc = mi_copy_fill(file, &part, mi_dirs_traffic(objects->config.dirs), err);
     if (rc == 0)
         rc = mi_mirror_stamp(mirror, &part, entry->mtime, err);
     if (rc == 0 && objects->config.stream && object.size)
-        rc = map_part(&part, &object.bytes, err);
+        rc = mi_copy_map(&part, &object.bytes, err);
     if (rc == 0)
         rc = mi_mirror_finish(mirror, &part, entry->key, err);
     else
@@ -746,8 +771,7 @@ int mi_objects_copy(struct mi_objects *objects, const char *path,
                              .key_size = strlen(path)};
     int file;
 
-    atomic_fetch_add(&objects->config.traffic->operations, 1);
-    file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file = mi_dirs_open(objects->config.dirs, path, O_RDONLY | O_NONBLOCK);
     if (file < 0) {
         entry.code = errno;
     } else {
@@ -769,12 +793,17 @@ int mi_objects_create(struct mi_objects **result,
     pthread_mutex_init(&objects->lock, NULL);
     pthread_mutex_init(&objects->queue, NULL);
     objects->last = &objects->first;
+    if (mi_early_create(&objects->early, err) != 0) {
+        mi_objects_destroy(objects);
+        return -1;
+    }
     /* Now: the program may change its environment later on. */
     if (config->mirror &&
         mi_search_init(&objects->search, CALLER, getenv, err) != 0) {
         mi_objects_destroy(objects);
         return -1;
     }
+    objects->search.dirs = config->dirs;
     if (config->loaded) {
         mi_list_clear(&objects->search.loaded);
         if (mi_list_copy(&objects->search.loaded, config->loaded) != 0) {
@@ -799,6 +828,7 @@ void mi_objects_destroy(struct mi_objects *objects)
         objects->known = known->next;
         free(known);
     }
+    mi_early_destroy(objects->early);
     mi_search_clear(&objects->search);
     pthread_mutex_destroy(&objects->queue);
     pthread_mutex_destroy(&objects->lock);

@@ -2,7 +2,8 @@
  *
  * Answers MI_MIRROR: reads an object with all that it needs, puts copies into
  * the mirror of this node, keeps their bytes for the stream, and publishes one
- * record each.  Part of the reader; thread-safe, one closure at a time.
+ * record each.  Part of the reader; thread-safe: objects that are asked for
+ * are read at the same time, their closures are made one at a time.
  */
 #ifndef MI_OBJECTS_H
 #define MI_OBJECTS_H
@@ -20,7 +21,7 @@ struct mi_objects_config {
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror; /* NULL: objects are only judged */
-    struct mi_traffic *traffic;
+    struct mi_dirs *dirs;
     char *const *share; /* prefixes: mi_prefixes_shared() */
     char *const *local;
     char *const *loaded; /* SONAMEs that every rank has loaded, a list; NULL:

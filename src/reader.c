@@ -1,13 +1,17 @@
 #include "reader.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "objects.h"
+#include "pace.h"
 #include "thread.h"
+
+#define THREADS_AT_LEAST 2 /* if one of them is stuck */
 
 /* An ask that waits for a thread, or a source that waits to be compiled. */
 struct item {
@@ -30,6 +34,7 @@ struct flight {
 struct mi_reader {
     struct mi_reader_config config;
     struct mi_traffic traffic;
+    struct mi_dirs *dirs;
     pthread_mutex_t lock;  /* of all below but 'objects' */
     pthread_cond_t landed; /* a flight has ended */
     pthread_cond_t asked;
@@ -41,6 +46,7 @@ struct mi_reader {
     int idle;    /* threads that wait for these */
     int stopped;
     struct mi_objects *objects;
+    struct mi_pace pace;
     int threads;
     pthread_t thread[];
 };
@@ -162,7 +168,7 @@ static int create_objects(struct mi_reader *reader, struct mi_error *err)
         .store = reader->config.store,
         .mailbox = reader->config.mailbox,
         .mirror = reader->config.mirror,
-        .traffic = &reader->traffic,
+        .dirs = reader->dirs,
         .share = reader->config.share,
         .local = reader->config.local,
         .loaded = reader->config.loaded,
@@ -204,27 +210,49 @@ int mi_reader_object(struct mi_reader *reader, struct mi_object *object)
 
 /* ---- answering ---------------------------------------------------------- */
 
+/* The file of the bytecode, or "" where the listing of the directory above
+ * says that there is no __pycache__.
+ */
+static const char *bytecode_of(const struct mi_reader *reader,
+                               const char *cached)
+{
+    const char *name = strrchr(cached, '/'), *end = name;
+    const struct mi_record *list;
+    char directory[NAME_MAX + 1];
+
+    while (name && name > cached && name[-1] != '/')
+        name--;
+    if (!name || name <= cached + 1 || end - name > NAME_MAX)
+        return cached;
+    list = mi_store_find(reader->config.store, MI_LIST, cached,
+                         (size_t)(name - 1 - cached));
+    if (!list || list->kind != MI_KIND_LIST)
+        return cached;
+    snprintf(directory, sizeof(directory), "%.*s", (int)(end - name), name);
+    return mi_entries_type(list, directory) ? cached : "";
+}
+
 /* 'most': bytes of a file that the caller can take. */
 static int read_answer(struct mi_reader *reader, enum mi_query query,
                        const char *key, const char *extra, uint64_t most,
                        struct mi_answer *answer, struct mi_error *err)
 {
-    struct mi_traffic *traffic = &reader->traffic;
+    struct mi_dirs *dirs = reader->dirs;
 
     switch (query) {
     case MI_LIST:
-        return mi_files_list(traffic, key, answer, err);
+        return mi_files_list(dirs, key, answer, err);
     case MI_STAT:
-        return mi_files_stat(traffic, key, answer, err);
+        return mi_files_stat(dirs, key, answer, err);
     case MI_LSTAT:
-        return mi_files_lstat(traffic, key, answer, err);
+        return mi_files_lstat(dirs, key, answer, err);
     case MI_REAL:
-        return mi_files_real(traffic, key, answer, err);
+        return mi_files_real(dirs, key, answer, err);
     case MI_READ:
-        return mi_files_read(traffic, key, most, answer, err);
+        return mi_files_read(dirs, key, most, answer, err);
     case MI_CODE:
-        return mi_files_code(traffic, &reader->config.rule, key, extra, answer,
-                             err);
+        return mi_files_code(dirs, &reader->config.rule, key,
+                             bytecode_of(reader, extra), answer, err);
     case MI_MIRROR:
     case MI_COPY:
     default:
@@ -281,11 +309,23 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
     return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
+static int answer_new(struct mi_reader *reader, enum mi_query query,
+                      const char *key, const char *extra,
+                      const struct mi_record **record, struct mi_error *err)
+{
+    if (query == MI_MIRROR)
+        return answer_mirror(reader, key, record, err);
+    if (query == MI_COPY)
+        return mi_objects_copy(reader->objects, key, record, err);
+    return answer_read(reader, query, key, extra, record, err);
+}
+
 int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const char *key, const char *extra,
                      const struct mi_record **record, struct mi_error *err)
 {
     struct flight flight = {.query = query, .key = key};
+    struct mi_lap lap = {0};
     int rc;
 
     pthread_mutex_lock(&reader->lock);
@@ -294,18 +334,18 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
     pthread_mutex_unlock(&reader->lock);
 
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
-    if (*record)
+    if (*record) {
         rc = 1;
-    else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
+    } else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN) {
         rc = 0;
-    else if (query == MI_MIRROR)
-        rc = answer_mirror(reader, key, record, err);
-    else if (query == MI_COPY)
-        rc = mi_objects_copy(reader->objects, key, record, err);
-    else
-        rc = answer_read(reader, query, key, extra, record, err);
+    } else {
+        mi_lap_begin(&lap);
+        rc = answer_new(reader, query, key, extra, record, err);
+        mi_lap_end(&lap);
+    }
 
     pthread_mutex_lock(&reader->lock);
+    mi_pace_add(&reader->pace, &lap);
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
@@ -346,6 +386,24 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
         ask_compile(reader, key_text);
 }
 
+static void *pool_thread(void *arg);
+
+/* Have one more thread if something waits for one, and those that there are
+ * mostly wait for the filesystem.  With the lock.
+ */
+static int add_thread(struct mi_reader *reader, struct mi_error *err)
+{
+    if (reader->stopped || reader->threads == reader->config.threads ||
+        reader->queued <= reader->idle)
+        return 0;
+    if (reader->threads >= THREADS_AT_LEAST && !mi_pace_waits(&reader->pace))
+        return 0;
+    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
+                        pool_thread, reader, err) == 0)
+        reader->threads++;
+    return reader->threads > 0 ? 0 : -1;
+}
+
 static void *pool_thread(void *arg)
 {
     struct mi_reader *reader = arg;
@@ -368,25 +426,12 @@ static void *pool_thread(void *arg)
         answer_ask(reader, item);
         free(item);
         pthread_mutex_lock(&reader->lock);
+        add_thread(reader, NULL);
         if (--reader->pending == 0)
             mi_mailbox_kick(reader->config.mailbox); /* the end may be due */
     }
     pthread_mutex_unlock(&reader->lock);
     return NULL;
-}
-
-/* Have one more thread if all are busy: a fast filesystem needs few. */
-static int add_thread(struct mi_reader *reader, struct mi_error *err)
-{
-    if (reader->config.threads == 0)
-        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
-    if (reader->idle > reader->queued ||
-        reader->threads == reader->config.threads)
-        return 0;
-    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
-                        pool_thread, reader, err) == 0)
-        reader->threads++;
-    return reader->threads > 0 ? 0 : -1;
 }
 
 /* Is the same ask waiting, or being answered?  Its answer reaches everybody.
@@ -410,11 +455,13 @@ static int submit_locked(struct mi_reader *reader, struct queue *queue,
                          const void *message, size_t size,
                          struct mi_error *err)
 {
-    if (add_thread(reader, err) != 0)
-        return -1;
-    if (queue_put(queue, message, size) != 0)
-        return mi_fail_errno(err, "reader");
+    if (reader->config.threads == 0)
+        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
     reader->queued++;
+    if (add_thread(reader, err) != 0 || queue_put(queue, message, size) != 0) {
+        reader->queued--;
+        return reader->threads ? mi_fail_errno(err, "reader") : -1;
+    }
     reader->pending += queue == &reader->asks;
     pthread_cond_signal(&reader->asked);
     return 0;
@@ -520,7 +567,8 @@ int mi_reader_create(struct mi_reader **result,
     queue_init(&reader->asks);
     queue_init(&reader->aheads);
     queue_init(&reader->sources);
-    if (create_objects(reader, err) != 0) {
+    if (mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
+        create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
         return -1;
     }
@@ -536,6 +584,7 @@ void mi_reader_destroy(struct mi_reader *reader)
     for (int i = 0; i < reader->threads; i++)
         pthread_join(reader->thread[i], NULL);
     mi_objects_destroy(reader->objects);
+    mi_dirs_destroy(reader->dirs);
     queue_clear(&reader->asks);
     queue_clear(&reader->aheads);
     queue_clear(&reader->sources);

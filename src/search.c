@@ -113,32 +113,57 @@ static int replace_tokens(const struct mi_search *search, const char *entry,
     return 1;
 }
 
-/* A directory, and whether its path is without symbolic links. */
-struct mi_search_plain {
-    struct mi_search_plain *next;
-    int plain;
+/* A directory, and its path without symbolic links. */
+struct mi_search_real {
+    struct mi_search_real *next;
+    char *real; /* NULL: it is not there */
     char path[];
 };
 
-static int is_plain(struct mi_search *search, const char *directory)
+static char *resolve(const struct mi_search *search, const char *directory)
 {
-    struct mi_search_plain *found = search->plain;
-    char *real;
+    char real[PATH_MAX];
+
+    if (!search->dirs)
+        return realpath(directory, NULL);
+    return mi_dirs_real(search->dirs, directory, real) == 0 ? strdup(real)
+                                                            : NULL;
+}
+
+/* Lives as long as 'search'.  Looked at once, for all objects. */
+static const char *real_of(struct mi_search *search, const char *directory)
+{
+    struct mi_search_real *found = search->real;
 
     while (found && strcmp(found->path, directory) != 0)
         found = found->next;
     if (found)
-        return found->plain;
+        return found->real;
     found = malloc(sizeof(*found) + strlen(directory) + 1);
     if (!found)
-        return 0;
-    real = realpath(directory, NULL);
+        return NULL;
+    found->real = resolve(search, directory);
     strcpy(found->path, directory);
-    found->plain = !real || strcmp(real, directory) == 0;
-    found->next = search->plain;
-    search->plain = found;
-    free(real);
-    return found->plain;
+    found->next = search->real;
+    search->real = found;
+    return found->real;
+}
+
+/* The directory to which 'rest' ("/../NAME") leads from one that is 'real',
+ * into 'path' (PATH_MAX): 1, or 0 if its letters alone do not tell.
+ */
+static int climb(const char *real, const char *rest, char *path)
+{
+    size_t size = strlen(real);
+
+    while (strncmp(rest, "/..", 3) == 0 && (rest[3] == '/' || !rest[3])) {
+        while (size > 0 && real[--size] != '/')
+            continue;
+        rest += 3;
+    }
+    return !strstr(rest, "..") &&
+           snprintf(path, PATH_MAX, "%.*s%s", (int)size, real,
+                    size || *rest ? rest : "/") < PATH_MAX;
 }
 
 /* Where the kernel goes by the entry 'text' with "..", if that is not the
@@ -148,21 +173,23 @@ static int goes_elsewhere(struct mi_search *search, const char *text,
                           const char *origin, const char *directory,
                           char *path)
 {
-    const char *rest = strchr(text, '/');
-    char *there, *here;
-    int elsewhere;
+    const char *rest = strchr(text, '/'), *real, *there, *here;
+    char way[PATH_MAX];
 
-    if (!rest || !strstr(rest, "..") || is_plain(search, origin))
+    if (!rest || !strstr(rest, ".."))
+        return 0;
+    real = real_of(search, origin);
+    if (!real || strcmp(real, origin) == 0)
         return 0;
     snprintf(path, 2 * PATH_MAX, "%s%s", origin, rest);
-    there = realpath(path, NULL);
-    here = realpath(directory, NULL);
-    elsewhere = there ? !here || strcmp(there, here) != 0 : here != NULL;
-    if (there && elsewhere)
-        strcpy(path, there);
-    free(there);
-    free(here);
-    return elsewhere;
+    there = real_of(search, climb(real, rest, way) ? way : path);
+    here = real_of(search, directory);
+    if (!there)
+        return here != NULL;
+    if (here && strcmp(there, here) == 0)
+        return 0;
+    strcpy(path, there);
+    return 1;
 }
 
 static void put_entry(struct mi_search *search, const char *entry,
@@ -343,11 +370,12 @@ int mi_search_init(struct mi_search *search, const char *caller,
 
 void mi_search_clear(struct mi_search *search)
 {
-    struct mi_search_plain *plain;
+    struct mi_search_real *real;
 
-    while ((plain = search->plain) != NULL) {
-        search->plain = plain->next;
-        free(plain);
+    while ((real = search->real) != NULL) {
+        search->real = real->next;
+        free(real->real);
+        free(real);
     }
     free(search->program);
     free(search->library_path);

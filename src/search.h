@@ -14,9 +14,10 @@
 
 #include <stddef.h>
 
+#include "dirs.h"
 #include "error.h"
 
-struct mi_search_plain;
+struct mi_search_real;
 
 /* What holds for every library that this process opens.  All is owned. */
 struct mi_search {
@@ -26,7 +27,8 @@ struct mi_search {
     char **loaded;      /* the SONAMEs of what is loaded: mi_loaded_list() */
     char *lib;          /* what $LIB stands for; NULL: not known */
     char *platform;     /* what $PLATFORM stands for; NULL: not known */
-    struct mi_search_plain *plain; /* directories that were looked at */
+    struct mi_search_real *real; /* directories that were looked at */
+    struct mi_dirs *dirs; /* borrowed; to be set by the owner, or NULL */
 };
 
 /* Look at this process: at the RPATHs of its program and of the object that

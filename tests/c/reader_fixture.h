@@ -22,7 +22,9 @@ struct fixture {
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror;
     struct mi_reader *reader;
+    uint64_t operations, bytes; /* made before the test */
     atomic_int notices;
+    int slow;       /* milliseconds that a notice takes */
     unsigned first; /* of the last notice */
     char notice[PATH_MAX + 2000];
 };
@@ -31,6 +33,8 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
 {
     struct fixture *f = arg;
 
+    if (f->slow)
+        check_sleep(f->slow);
     if (atomic_fetch_add(&f->notices, 1) > 0)
         return;
     f->first = first;
@@ -45,6 +49,20 @@ static inline void fixture_place(struct fixture *f)
     check_need(mkdir(check_join(f->tree, f->scratch, "tree"), 0700) == 0 &&
                    mkdir(check_join(f->top, f->scratch, "top"), 0700) == 0,
                f->scratch);
+}
+
+/* Have it keep the directory of the tree, which is not counted. */
+static inline void fixture_keep_tree(struct fixture *f)
+{
+    const struct mi_traffic *traffic = mi_reader_traffic(f->reader);
+    struct mi_answer answer;
+
+    check_need(
+        mi_reader_read(f->reader, MI_LIST, f->tree, "", &answer, NULL) == 0,
+        "tree");
+    mi_answer_clear(&answer);
+    f->operations = atomic_load(&traffic->operations);
+    f->bytes = atomic_load(&traffic->bytes);
 }
 
 /* A reader for what fixture_place() has made; 'stream' as in its
@@ -70,6 +88,7 @@ static inline void fixture_open(struct fixture *f, size_t capacity,
     config.mailbox = f->mailbox;
     config.mirror = f->mirror;
     check_need(mi_reader_create(&f->reader, &config, NULL) == 0, "reader");
+    fixture_keep_tree(f);
 }
 
 static inline void fixture_make(struct fixture *f, size_t capacity,
@@ -108,12 +127,13 @@ static inline const char *fixture_path(const struct fixture *f,
 
 static inline uint64_t fixture_operations(const struct fixture *f)
 {
-    return atomic_load(&mi_reader_traffic(f->reader)->operations);
+    return atomic_load(&mi_reader_traffic(f->reader)->operations) -
+           f->operations;
 }
 
 static inline uint64_t fixture_bytes(const struct fixture *f)
 {
-    return atomic_load(&mi_reader_traffic(f->reader)->bytes);
+    return atomic_load(&mi_reader_traffic(f->reader)->bytes) - f->bytes;
 }
 
 static inline const struct mi_record *

@@ -217,6 +217,41 @@ static void test_answer_file_beyond_store_refused(void)
     fixture_clear(&f);
 }
 
+/* A listing that has no __pycache__ saves the look for bytecode. */
+static void test_code_no_pycache_not_looked_for(void)
+{
+    struct fixture f;
+    const struct mi_record *record;
+    const char *names[] = {"a.py", "b.py"};
+    char cached[PATH_MAX];
+
+    fixture_make(&f, MIB, 0, 0, 0);
+    for (int i = 0; i < 2; i++)
+        check_write(fixture_path(&f, names[i]), "", 0);
+    fixture_ask(&f, MI_LIST, f.tree);
+    for (int i = 0; i < 2; i++) {
+        uint64_t before = fixture_operations(&f);
+
+        snprintf(cached, sizeof(cached), "%s.pyc",
+                 fixture_path(&f, i ? "elsewhere/b" : "__pycache__/a"));
+        CHECK(mi_reader_answer(f.reader, MI_CODE, fixture_path(&f, names[i]),
+                               cached, &record, NULL) == 1);
+        CHECK(record->code == MI_CODE_PENDING);
+        CHECK(fixture_operations(&f) == before + 1);
+    }
+    /* It is there: looked at. */
+    check_need(mkdir(fixture_path(&f, "sub"), 0700) == 0 &&
+                   mkdir(fixture_path(&f, "sub/__pycache__"), 0700) == 0,
+               "sub");
+    check_write(fixture_path(&f, "sub/c.py"), "", 0);
+    fixture_ask(&f, MI_LIST, fixture_path(&f, "sub"));
+    CHECK(mi_reader_answer(f.reader, MI_CODE, fixture_path(&f, "sub/c.py"),
+                           fixture_path(&f, "sub/__pycache__/c.pyc"), &record,
+                           NULL) == 1);
+    CHECK(fixture_operations(&f) == 2 + 2 + 2 + 3);
+    fixture_clear(&f);
+}
+
 static void test_answer_stream_gone_nothing_read(void)
 {
     struct fixture f;
@@ -454,8 +489,8 @@ static void test_mirror_origin_libraries_follow(void)
     /* Who finds an object finds it complete. */
     CHECK((const char *)fixture_find(&f, MI_MIRROR, paths[0]) >
           (const char *)fixture_find(&f, MI_MIRROR, paths[1]));
-    /* three files, one directory, two that are not there */
-    CHECK(fixture_operations(&f) == 3 + 2 + 2);
+    /* three files, the way to the first, a listing, two that are not there */
+    CHECK(fixture_operations(&f) == 3 + 1 + 2 + 2);
     CHECK(mi_mirror_bytes(f.mirror) == 3 * sizeof(struct fixture_image));
     CHECK(atomic_load(&f.notices) == 0);
     fixture_clear(&f);
@@ -677,6 +712,7 @@ int main(void)
     test_publish_pending_replaced();
     test_answer_store_full_said_once();
     test_answer_file_beyond_store_refused();
+    test_code_no_pycache_not_looked_for();
     test_answer_stream_gone_nothing_read();
     test_submit_many_all_answered();
     test_submit_malformed_refused();

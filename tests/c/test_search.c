@@ -171,7 +171,7 @@ static void test_list_parent_behind_link_as_kernel(void)
         expect_in_tree(&f, &search, "$ORIGIN/../here", 0, "=@/link/../here:");
     }
     mi_search_clear(&search);
-    CHECK(!search.plain);
+    CHECK(!search.real);
     check_remove(f.scratch);
 }
 
