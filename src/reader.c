@@ -41,6 +41,7 @@ struct mi_reader {
     int idle;    /* threads that wait for these */
     int stopped;
     struct mi_objects *objects;
+    struct mi_ahead *ahead;
     int threads;
     pthread_t thread[];
 };
@@ -66,6 +67,18 @@ static int queue_put(struct queue *queue, const void *message, size_t size)
     *queue->tail = item;
     queue->tail = &item->next;
     return 0;
+}
+
+/* Put all of 'more', which is empty then, before the rest. */
+static void queue_put_first(struct queue *queue, struct queue *more)
+{
+    if (!more->head)
+        return;
+    *more->tail = queue->head;
+    if (!queue->head)
+        queue->tail = more->tail;
+    queue->head = more->head;
+    queue_init(more);
 }
 
 static struct item *queue_take(struct queue *queue)
@@ -106,11 +119,15 @@ static void declare_full(struct mi_reader *reader, const struct mi_error *why)
     reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
 }
 
+static void follow(struct mi_reader *reader, const struct mi_record *record);
+
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
                       const struct mi_record **record, struct mi_error *err)
 {
+    const struct mi_record *own;
     struct mi_error why;
 
+    record = record ? record : &own;
     mi_error_clear(&why);
     if (mi_store_append(reader->config.store, entry, record, &why) != 0) {
         if (why.code == ENAMETOOLONG) {
@@ -123,6 +140,7 @@ int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
     mi_mailbox_grown(reader->config.mailbox);
     if (reader->config.stream)
         mi_mailbox_kick(reader->config.mailbox);
+    follow(reader, *record);
     return 1;
 }
 
@@ -321,7 +339,9 @@ static void ask_compile(struct mi_reader *reader, const char *path)
     pthread_mutex_unlock(&reader->lock);
 }
 
-static void answer_ask(struct mi_reader *reader, const struct item *item)
+/* 'asked': somebody waits for it.  What is read ahead is not compiled. */
+static void answer_ask(struct mi_reader *reader, const struct item *item,
+                       int asked)
 {
     char key_text[PATH_MAX], extra_text[PATH_MAX];
     const char *key, *extra;
@@ -342,9 +362,11 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
-             record->code == MI_CODE_PENDING)
+             record->code == MI_CODE_PENDING && asked)
         ask_compile(reader, key_text);
 }
+
+static void look_ahead(struct mi_reader *reader, const struct item *item);
 
 static void *pool_thread(void *arg)
 {
@@ -365,7 +387,10 @@ static void *pool_thread(void *arg)
         reader->queued--;
         reader->pending += !asked;
         pthread_mutex_unlock(&reader->lock);
-        answer_ask(reader, item);
+        if (mi_ahead_is(item->message, item->size))
+            look_ahead(reader, item);
+        else
+            answer_ask(reader, item, asked);
         free(item);
         pthread_mutex_lock(&reader->lock);
         if (--reader->pending == 0)
@@ -461,6 +486,115 @@ int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
     return rc;
 }
 
+/* ---- what modules import ------------------------------------------------ */
+
+/* What mi_ahead_work() comes to. */
+struct batch {
+    struct mi_reader *reader;
+    struct queue queue;
+    int count;
+};
+
+static void on_later(void *arg, const void *message, size_t size)
+{
+    struct batch *batch = arg;
+
+    batch->count += queue_put(&batch->queue, message, size) == 0;
+}
+
+static void on_ask(void *arg, enum mi_query query, const char *key,
+                   const char *extra)
+{
+    struct batch *batch = arg;
+    unsigned char message[MI_ASK_MAX];
+    struct mi_error err;
+    size_t size;
+
+    if (!mi_store_find(batch->reader->config.store, query, key, strlen(key)) &&
+        mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
+                    &size, &err) == 0)
+        on_later(batch, message, size);
+}
+
+/* Queue it before all else that is to be read ahead: so modules are read in
+ * about the order in which they will be imported.
+ */
+static void queue_batch(struct mi_reader *reader, struct batch *batch)
+{
+    struct mi_error err;
+
+    pthread_mutex_lock(&reader->lock);
+    if (!reader->stopped)
+        queue_put_first(&reader->aheads, &batch->queue);
+    for (; !reader->stopped && batch->count > 0; batch->count--) {
+        if (add_thread(reader, &err) == 0)
+            pthread_cond_signal(&reader->asked);
+        reader->queued++;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    queue_clear(&batch->queue);
+}
+
+static void look_ahead(struct mi_reader *reader, const struct item *item)
+{
+    struct batch batch = {.reader = reader};
+
+    queue_init(&batch.queue);
+    mi_ahead_work(reader->ahead, item->message, item->size, &batch);
+    queue_batch(reader, &batch);
+}
+
+/* Have the pool look at what this record imports, if it is a module. */
+static void follow(struct mi_reader *reader, const struct mi_record *record)
+{
+    struct batch batch = {.reader = reader};
+    unsigned char message[MI_AHEAD_RECORD];
+
+    if (!mi_ahead_wants(reader->ahead, record, message))
+        return;
+    queue_init(&batch.queue);
+    on_later(&batch, message, sizeof(message));
+    queue_batch(reader, &batch);
+}
+
+int mi_reader_foresee(struct mi_reader *reader,
+                      const struct mi_ahead_rules *rules, char *const *path,
+                      struct mi_error *err)
+{
+    if (reader->config.threads == 0)
+        return 0;
+    if (mi_ahead_path(reader->ahead, path, err) != 0)
+        return -1;
+    return mi_ahead_begin(reader->ahead, rules, err);
+}
+
+int mi_reader_path(struct mi_reader *reader, char *const *path,
+                   struct mi_error *err)
+{
+    return mi_ahead_path(reader->ahead, path, err);
+}
+
+int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
+                      struct mi_error *err)
+{
+    size_t total;
+    void *message = mi_ahead_program(reader->ahead, code, size, &total);
+    int rc = 0;
+
+    if (!message)
+        return 0;
+    pthread_mutex_lock(&reader->lock);
+    rc = submit_locked(reader, &reader->aheads, message, total, err);
+    pthread_mutex_unlock(&reader->lock);
+    free(message);
+    return rc;
+}
+
+void mi_reader_exact(struct mi_reader *reader)
+{
+    mi_ahead_end(reader->ahead);
+}
+
 int mi_reader_settle(struct mi_reader *reader)
 {
     int pending;
@@ -503,6 +637,22 @@ const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
     return &reader->traffic;
 }
 
+static int create_ahead(struct mi_reader *reader, struct mi_error *err)
+{
+    const unsigned char *magic = reader->config.rule.magic;
+    const struct mi_ahead_config config = {
+        .share = reader->config.share,
+        .local = reader->config.local,
+        .magic = (unsigned)magic[0] | (unsigned)magic[1] << 8,
+        .list = on_list,
+        .arg = reader,
+        .ask = on_ask,
+        .later = on_later,
+    };
+
+    return mi_ahead_create(&reader->ahead, &config, err);
+}
+
 int mi_reader_create(struct mi_reader **result,
                      const struct mi_reader_config *config,
                      struct mi_error *err)
@@ -520,7 +670,7 @@ int mi_reader_create(struct mi_reader **result,
     queue_init(&reader->asks);
     queue_init(&reader->aheads);
     queue_init(&reader->sources);
-    if (create_objects(reader, err) != 0) {
+    if (create_ahead(reader, err) != 0 || create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
         return -1;
     }
@@ -536,6 +686,7 @@ void mi_reader_destroy(struct mi_reader *reader)
     for (int i = 0; i < reader->threads; i++)
         pthread_join(reader->thread[i], NULL);
     mi_objects_destroy(reader->objects);
+    mi_ahead_destroy(reader->ahead);
     queue_clear(&reader->asks);
     queue_clear(&reader->aheads);
     queue_clear(&reader->sources);
