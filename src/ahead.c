@@ -18,14 +18,24 @@ struct path {
     char **directories;
 };
 
+/* A message that waits for a directory of the search path to be listed. */
+struct parked {
+    struct parked *next;
+    char *directory;
+    size_t size;
+    unsigned char message[];
+};
+
 struct mi_ahead {
     struct mi_ahead_config config;
     atomic_int state; /* enum state */
     char **suffixes;
     int suffix_count;
     char *cached;
+    char **own;
     _Atomic(struct path *) path; /* the latest */
-    pthread_mutex_t lock;        /* of what has been met */
+    pthread_mutex_t lock;        /* of all below */
+    struct parked *parked;
     uint64_t *met;               /* hashes of names and paths; 0: free */
     size_t room, count;
 };
@@ -42,15 +52,14 @@ struct head {
      */
 };
 
-_Static_assert(sizeof(struct head) + sizeof(void *) == MI_AHEAD_RECORD,
-               "a message about a record");
-
 enum state { WAITING, ACTIVE, ENDED };
 
 /* Somebody's work on one message. */
 struct turn {
     struct mi_ahead *ahead;
     void *batch;
+    const void *message;
+    size_t size;
     const char *package; /* directory of the module's package; NULL: none */
 };
 
@@ -139,6 +148,13 @@ static void expect(const struct turn *turn, const char *directory,
 
 /* ---- modules ------------------------------------------------------------ */
 
+static int is_shared(const struct turn *turn, const char *directory)
+{
+    const struct mi_ahead_config *config = &turn->ahead->config;
+
+    return mi_prefixes_shared(config->share, config->local, directory);
+}
+
 static const struct mi_record *listing(const struct turn *turn,
                                        const char *directory)
 {
@@ -146,7 +162,7 @@ static const struct mi_record *listing(const struct turn *turn,
     const struct mi_record *record;
     struct mi_error err;
 
-    if (!mi_prefixes_shared(config->share, config->local, directory) ||
+    if (!is_shared(turn, directory) ||
         config->list(config->arg, directory, &record, &err) != 1 ||
         record->kind != MI_KIND_LIST)
         return NULL;
@@ -170,11 +186,12 @@ static const char *match(const struct mi_ahead *ahead,
 
 enum found { NOTHING, MODULE, PACKAGE, PORTION };
 
-/* Look for the module 'name' in 'directory', and expect its file.  For a
+/* Look for the module 'name' in 'directory', and expect its file (where it is
+ * the program's 'own', only that of a package).  For a
  * package and a namespace's portion its own directory goes into 'base'
  * (PATH_MAX bytes), which may be 'directory'.  Source: FileFinder.find_spec().
  */
-static enum found look(const struct turn *turn, const char *directory,
+static enum found look(const struct turn *turn, const char *directory, int own,
                        const char *name, char *base)
 {
     const struct mi_record *list = listing(turn, directory), *inner;
@@ -200,13 +217,40 @@ static enum found look(const struct turn *turn, const char *directory,
         return PACKAGE;
     }
     if (suffix) {
-        expect(turn, above, name, suffix);
+        if (!own)
+            expect(turn, above, name, suffix);
         return MODULE;
     }
     if (!inner)
         return NOTHING;
     strcpy(base, below);
     return PORTION;
+}
+
+/* Has nobody listed this directory yet?  Then the message waits for that. */
+static int park(const struct turn *turn, const char *directory)
+{
+    struct mi_ahead *ahead = turn->ahead;
+    struct parked *parked = NULL;
+
+    pthread_mutex_lock(&ahead->lock);
+    if (ahead->config.find(ahead->config.arg, directory)) {
+        pthread_mutex_unlock(&ahead->lock);
+        return 0;
+    }
+    parked = malloc(sizeof(*parked) + turn->size);
+    if (parked && !(parked->directory = strdup(directory))) {
+        free(parked);
+        parked = NULL;
+    }
+    if (parked) {
+        parked->size = turn->size;
+        memcpy(parked->message, turn->message, turn->size);
+        parked->next = ahead->parked;
+        ahead->parked = parked;
+    }
+    pthread_mutex_unlock(&ahead->lock);
+    return 1;
 }
 
 /* The same along the search path: where a package is, it ends. */
@@ -218,7 +262,9 @@ static enum found look_along(const struct turn *turn, const char *name,
     enum found found;
 
     for (char **p = path ? path->directories : NULL; p && *p; p++) {
-        found = look(turn, *p, name, base);
+        if (is_shared(turn, *p) && park(turn, *p))
+            return NOTHING;
+        found = look(turn, *p, mi_list_has(turn->ahead->own, *p), name, base);
         if (found == MODULE || found == PACKAGE)
             return found;
         if (found == PORTION && !portion[0])
@@ -241,7 +287,7 @@ static void find(const struct turn *turn, const char *begin, const char *name,
 
         snprintf(part, sizeof(part), "%.*s", (int)size, name);
         name += size + (name[size] == '.');
-        found = base[0] ? look(turn, base, part, base)
+        found = base[0] ? look(turn, base, 0, part, base)
                         : look_along(turn, part, base);
     }
     if (found != PACKAGE && found != PORTION)
@@ -249,7 +295,7 @@ static void find(const struct turn *turn, const char *begin, const char *name,
     for (; *from; from += strlen(from) + 1) {
         char below[PATH_MAX];
 
-        look(turn, base, from, below);
+        look(turn, base, 0, from, below);
     }
 }
 
@@ -367,20 +413,43 @@ static void scan_record(struct turn *turn, const struct mi_record *record)
 
 /* ---- messages ----------------------------------------------------------- */
 
-int mi_ahead_wants(struct mi_ahead *ahead, const struct mi_record *record,
-                   unsigned char *message)
+/* What has waited for this listing can be done. */
+static void unpark(struct mi_ahead *ahead, const char *directory, void *batch)
+{
+    struct parked **p = &ahead->parked, *parked;
+
+    pthread_mutex_lock(&ahead->lock);
+    while ((parked = *p) != NULL) {
+        if (strcmp(parked->directory, directory) != 0) {
+            p = &parked->next;
+            continue;
+        }
+        *p = parked->next;
+        ahead->config.later(batch, parked->message, parked->size);
+        free(parked->directory);
+        free(parked);
+    }
+    pthread_mutex_unlock(&ahead->lock);
+}
+
+void mi_ahead_meet(struct mi_ahead *ahead, const struct mi_record *record,
+                   void *batch)
 {
     const struct head head = {.step = RECORD};
-    int code =
-        record->query == MI_CODE ||
-        (record->query == MI_READ && ends_with(mi_record_key(record), ".pyc"));
+    const char *key = mi_record_key(record);
+    unsigned char message[sizeof(head) + sizeof(record)];
 
-    if (atomic_load(&ahead->state) != ACTIVE || !code ||
+    if (atomic_load(&ahead->state) != ACTIVE)
+        return;
+    if (record->query == MI_LIST)
+        unpark(ahead, key, batch);
+    if ((record->query != MI_CODE &&
+         (record->query != MI_READ || !ends_with(key, ".pyc"))) ||
         record->kind != MI_KIND_FILE || record->size <= PYC_HEADER)
-        return 0;
+        return;
     memcpy(message, &head, sizeof(head));
     memcpy(message + sizeof(head), &record, sizeof(record));
-    return 1;
+    ahead->config.later(batch, message, sizeof(message));
 }
 
 void *mi_ahead_program(struct mi_ahead *ahead, const void *code, size_t size,
@@ -413,7 +482,8 @@ int mi_ahead_is(const void *message, size_t size)
 void mi_ahead_work(struct mi_ahead *ahead, const void *message, size_t size,
                    void *batch)
 {
-    struct turn turn = {.ahead = ahead, .batch = batch};
+    struct turn turn = {
+        .ahead = ahead, .batch = batch, .message = message, .size = size};
     const char *body = (const char *)message + sizeof(struct head);
     const struct mi_record *record;
     struct head head;
@@ -446,7 +516,8 @@ int mi_ahead_begin(struct mi_ahead *ahead, const struct mi_ahead_rules *rules,
         return 0;
     ahead->cached = strdup(rules->cached);
     if (!ahead->cached ||
-        mi_list_copy(&ahead->suffixes, rules->suffixes) != 0)
+        mi_list_copy(&ahead->suffixes, rules->suffixes) != 0 ||
+        mi_list_copy(&ahead->own, rules->own) != 0)
         return mi_fail_errno(err, "read-ahead");
     ahead->suffix_count = (int)mi_list_length(ahead->suffixes);
     for (char *const *name = rules->known; name && *name; name++)
@@ -490,16 +561,23 @@ int mi_ahead_create(struct mi_ahead **result,
 
 void mi_ahead_destroy(struct mi_ahead *ahead)
 {
+    struct parked *parked;
     struct path *path;
 
     if (!ahead)
         return;
+    while ((parked = ahead->parked) != NULL) {
+        ahead->parked = parked->next;
+        free(parked->directory);
+        free(parked);
+    }
     while ((path = atomic_load(&ahead->path)) != NULL) {
         atomic_store(&ahead->path, path->next);
         mi_list_clear(&path->directories);
         free(path);
     }
     mi_list_clear(&ahead->suffixes);
+    mi_list_clear(&ahead->own);
     free(ahead->cached);
     free(ahead->met);
     pthread_mutex_destroy(&ahead->lock);

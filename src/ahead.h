@@ -6,6 +6,11 @@
  * comes out depends on what the tree holds and on which modules are read, not
  * on time or on the number of ranks.
  *
+ * A program may write modules and import them then.  So the directories of the
+ * search path are listed by whoever imports, and not before; what is to be
+ * looked for there waits for that.  And modules right beside the program are
+ * not read ahead, other than packages.
+ *
  * Part of the reader, in whose pool it works: a message is queued for each
  * step, so that many listings are read at once.
  */
@@ -31,6 +36,8 @@ struct mi_ahead_rules {
      * file.
      */
     char *const *known;
+    char *const *own; /* the program's directories on the search path; a list
+                       */
 };
 
 /* All is borrowed and outlives this one. */
@@ -41,9 +48,11 @@ struct mi_ahead_config {
     /* A directory's listing: as mi_reader_answer(). */
     int (*list)(void *arg, const char *directory,
                 const struct mi_record **record, struct mi_error *err);
+    /* The same from the store alone, or NULL. */
+    const struct mi_record *(*find)(void *arg, const char *directory);
     void *arg;
-    /* Where mi_ahead_work() leaves what it comes to: questions, and messages
-     * for itself; both in the order in which they are to be done.
+    /* Where is left what is to be done: questions, and messages for
+     * mi_ahead_work(); both in order.
      */
     void (*ask)(void *batch, enum mi_query query, const char *key,
                 const char *extra);
@@ -55,7 +64,7 @@ int mi_ahead_create(struct mi_ahead **ahead,
                     struct mi_error *err);
 void mi_ahead_destroy(struct mi_ahead *ahead);
 
-/* From now on mi_ahead_wants() something; once. */
+/* From now on there is something to do; once. */
 int mi_ahead_begin(struct mi_ahead *ahead, const struct mi_ahead_rules *rules,
                    struct mi_error *err);
 /* And from now on nothing any more. */
@@ -66,14 +75,11 @@ void mi_ahead_end(struct mi_ahead *ahead);
 int mi_ahead_path(struct mi_ahead *ahead, char *const *path,
                   struct mi_error *err);
 
-/* Bytes of the message about a record. */
-#define MI_AHEAD_RECORD (8 + sizeof(void *))
-
-/* Has this record bytecode that is to be looked at?  Then 'message' says so;
- * the record lives longer than that.
+/* A record has been published, which lives longer than this: leave in 'batch'
+ * what it gives to do.
  */
-int mi_ahead_wants(struct mi_ahead *ahead, const struct mi_record *record,
-                   unsigned char *message);
+void mi_ahead_meet(struct mi_ahead *ahead, const struct mi_record *record,
+                   void *batch);
 /* The message about a program's marshalled code, allocated: the caller frees
  * it.  NULL if nothing is wanted, or without memory.
  */

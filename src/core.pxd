@@ -123,6 +123,7 @@ cdef extern from "ahead.h" nogil:
         char **suffixes
         const char *cached
         char **known
+        char **own
 
 
 cdef extern from "job.h" nogil:

@@ -489,10 +489,13 @@ def _known():
     return [name for name in names if isinstance(name, str)]
 
 
-def _foresee(job):
-    """Root: read ahead from here on, now that sys.path is what it is."""
+def _foresee(job, first):
+    """Root: read ahead from here on, now that sys.path is what it is.
+
+    first  the program's own directories on it
+    """
     if job.source and job.size > 1 and job.strategy == "all":
-        core.foresee(_known())
+        core.foresee(_known(), first)
 
 
 def _end_all_after(hook):
@@ -512,7 +515,7 @@ def install():
     if sys.flags.no_site:
         _site(job)
     _serve_data(job, job.options, sys.path[:1])
-    _foresee(job)
+    _foresee(job, sys.path[:1])
     if job.size > 1:
         sys.excepthook = _end_all_after(sys.excepthook)
     core.boot_done()
@@ -534,7 +537,7 @@ def _prepare(job, options, arguments):
         first = _first_path(options, program)
         sys.path[:0] = first
         _serve_data(job, options, first)
-        _foresee(job)
+        _foresee(job, first)
     elif speaks and sys.stderr is not None:
         sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
     return program

@@ -771,10 +771,10 @@ cdef char **array_of(list texts) except NULL:
     return array
 
 
-cdef list search_path():
-    """sys.path as finders see it, encoded."""
+cdef list encoded_path(entries):
+    """Entries of sys.path as finders see them, encoded."""
     found = []
-    for entry in sys.path:
+    for entry in entries:
         if isinstance(entry, str):
             if not entry or entry == ".":
                 entry = posix.getcwd()
@@ -784,10 +784,10 @@ cdef list search_path():
     return found
 
 
-def foresee(known):
+def foresee(known, own):
     """Root: from now on read ahead what the modules that are read import.
 
-    known: str of struct mi_ahead_rules.
+    known, own: lists of str as in struct mi_ahead_rules.
     """
     global _followed
     cdef Job job = _job
@@ -800,10 +800,13 @@ def foresee(known):
     cdef bytes ending = _fsencode(cached[len("/d/__pycache__/m"):])
     cdef list names = [name.encode(sys.getfilesystemencoding(), "replace")
                        for name in known]
-    cdef list path = search_path()
+    cdef list path = encoded_path(sys.path)
+    cdef list first = encoded_path(own)
     cdef char **known_array = array_of(names)
     cdef char **suffix_array = array_of(_suffix_bytes)
     cdef char **path_array = array_of(path)
+    cdef char **own_array = array_of(first)
+    rules.own = own_array
     rules.cached = ending
     rules.suffixes = suffix_array
     rules.known = known_array
@@ -811,6 +814,7 @@ def foresee(known):
     free(known_array)
     free(suffix_array)
     free(path_array)
+    free(own_array)
     check(rc, &err)
     _followed = list(sys.path)
 
@@ -824,7 +828,7 @@ cdef int follow_path(Job job) except -1:
     cdef int rc
     if _followed is None or _followed == sys.path:
         return 0
-    path = search_path()
+    path = encoded_path(sys.path)
     array = array_of(path)
     rc = mi_job_path(job.job, array, &err)
     free(array)

@@ -544,17 +544,15 @@ static void look_ahead(struct mi_reader *reader, const struct item *item)
     queue_batch(reader, &batch);
 }
 
-/* Have the pool look at what this record imports, if it is a module. */
+/* Have the pool do what this record gives to do: see what it imports. */
 static void follow(struct mi_reader *reader, const struct mi_record *record)
 {
     struct batch batch = {.reader = reader};
-    unsigned char message[MI_AHEAD_RECORD];
 
-    if (!mi_ahead_wants(reader->ahead, record, message))
-        return;
     queue_init(&batch.queue);
-    on_later(&batch, message, sizeof(message));
-    queue_batch(reader, &batch);
+    mi_ahead_meet(reader->ahead, record, &batch);
+    if (batch.count > 0)
+        queue_batch(reader, &batch);
 }
 
 int mi_reader_foresee(struct mi_reader *reader,
@@ -637,6 +635,14 @@ const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
     return &reader->traffic;
 }
 
+static const struct mi_record *on_find(void *arg, const char *directory)
+{
+    const struct mi_reader *reader = arg;
+
+    return mi_store_find(reader->config.store, MI_LIST, directory,
+                         strlen(directory));
+}
+
 static int create_ahead(struct mi_reader *reader, struct mi_error *err)
 {
     const unsigned char *magic = reader->config.rule.magic;
@@ -645,6 +651,7 @@ static int create_ahead(struct mi_reader *reader, struct mi_error *err)
         .local = reader->config.local,
         .magic = (unsigned)magic[0] | (unsigned)magic[1] << 8,
         .list = on_list,
+        .find = on_find,
         .arg = reader,
         .ask = on_ask,
         .later = on_later,
