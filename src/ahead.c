@@ -36,7 +36,7 @@ struct mi_ahead {
     _Atomic(struct path *) path; /* the latest */
     pthread_mutex_t lock;        /* of all below */
     struct parked *parked;
-    uint64_t *met;               /* hashes of names and paths; 0: free */
+    uint64_t *met; /* hashes of names and paths; 0: free */
     size_t room, count;
 };
 
@@ -285,6 +285,8 @@ static void find(const struct turn *turn, const char *begin, const char *name,
     while (*name && found != NOTHING && found != MODULE) {
         size_t size = strcspn(name, ".");
 
+        if (size == 0)
+            return; /* no such thing in sound bytecode */
         snprintf(part, sizeof(part), "%.*s", (int)size, name);
         name += size + (name[size] == '.');
         found = base[0] ? look(turn, base, 0, part, base)

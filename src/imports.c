@@ -42,14 +42,13 @@ struct python {
 static const struct python pythons[] = {
     {.magic = 3495,
      .minor = 11,
-     .kind = {[0] = PASSED,    [9] = PASSED,   [144] = EXTENDED,
-              [108] = IMPORT,  [100] = CONST,  [101] = NAME,
-              [106] = ATTR,    [107] = COMPARE, [114] = IF_FALSE,
-              [115] = IF_TRUE, [93] = BRANCH,  [111] = BRANCH,
-              [112] = BRANCH,  [123] = BRANCH, [128] = BRANCH,
-              [129] = BRANCH,  [110] = JUMP,   [83] = END,
-              [119] = END,     [130] = END,    [134] = END,
-              [140] = END}},
+     .kind =
+         {[0] = PASSED,     [9] = PASSED,    [144] = EXTENDED, [108] = IMPORT,
+          [100] = CONST,    [101] = NAME,    [106] = ATTR,     [107] = COMPARE,
+          [114] = IF_FALSE, [115] = IF_TRUE, [93] = BRANCH,    [111] = BRANCH,
+          [112] = BRANCH,   [123] = BRANCH,  [128] = BRANCH,   [129] = BRANCH,
+          [110] = JUMP,     [83] = END,      [119] = END,      [130] = END,
+          [134] = END,      [140] = END}},
     {.magic = 3531,
      .minor = 12,
      .attr_shift = 1,
@@ -368,12 +367,11 @@ static int prepare(struct walk *w, struct mi_error *err)
 {
     size_t size = 0;
 
-    w->code = (const unsigned char *)mi_marshal_text(
-        &w->marshal, w->marshal.code, &size);
+    w->code = (const unsigned char *)mi_marshal_text(&w->marshal,
+                                                     w->marshal.code, &size);
     w->consts =
         mi_marshal_tuple(&w->marshal, w->marshal.consts, &w->const_count);
-    w->names =
-        mi_marshal_tuple(&w->marshal, w->marshal.names, &w->name_count);
+    w->names = mi_marshal_tuple(&w->marshal, w->marshal.names, &w->name_count);
     w->units = size / 2;
     w->marks = calloc(w->units + 1, 1);
     if (!w->code || !w->consts || !w->names || !w->marks)

@@ -54,9 +54,8 @@ BYTECODE_CALL void bytecode_text(struct bytecode_part *part, const char *text,
 BYTECODE_CALL void bytecode_do(struct bytecode *b, int number, uint32_t arg)
 {
     for (int shift = 24; shift >= 0; shift -= 8) {
-        const unsigned char unit[] = {
-            (unsigned char)(shift ? 144 : number),
-            (unsigned char)(arg >> shift)};
+        const unsigned char unit[] = {(unsigned char)(shift ? 144 : number),
+                                      (unsigned char)(arg >> shift)};
 
         if (!shift || arg >> shift)
             bytecode_put(&b->code, unit, 2);

@@ -32,9 +32,8 @@ static struct seen scan(const struct bytecode *b, int program)
     struct mi_error err;
 
     mi_error_clear(&err);
-    CHECK_FOR(err.text,
-              mi_imports_scan(b->bytes, b->size, BYTECODE_MAGIC, program, note,
-                              &seen, &err) == 0);
+    CHECK_FOR(err.text, mi_imports_scan(b->bytes, b->size, BYTECODE_MAGIC,
+                                        program, note, &seen, &err) == 0);
     return seen;
 }
 
@@ -50,7 +49,8 @@ static void test_scan_statements_gives_names_in_order(void)
     bytecode_import(&b, 2, "f", "*");
     bytecode_end(&b);
     seen = scan(&b, 0);
-    CHECK_FOR(seen.text, strcmp(seen.text, "0 a.b:;0 a: c d;1 : e;2 f:;") == 0);
+    CHECK_FOR(seen.text,
+              strcmp(seen.text, "0 a.b:;0 a: c d;1 : e;2 f:;") == 0);
 }
 
 /* More constants than one byte counts. */
