@@ -472,7 +472,7 @@ def _known():
     import _imp
 
     names = set(sys.builtin_module_names)
-    frozen = {name for name in _imp._frozen_module_names() if _imp.is_frozen(name)}
+    frozen = set(filter(_imp.is_frozen, _imp._frozen_module_names()))
     for name in frozen:
         if _imp.is_frozen_package(name):
             names.add(f"{name}.")
