@@ -118,6 +118,14 @@ cdef extern from "files.h" nogil:
     void mi_answer_clear(mi_answer *answer)
 
 
+cdef extern from "ahead.h" nogil:
+    struct mi_ahead_rules:
+        char **suffixes
+        const char *cached
+        char **known
+        char **own
+
+
 cdef extern from "job.h" nogil:
     struct mi_job:
         pass
@@ -153,6 +161,11 @@ cdef extern from "job.h" nogil:
     int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)
     int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
                         const char *extra, mi_error *err)
+    int mi_job_foresee(mi_job *job, const mi_ahead_rules *rules, char **path,
+                       mi_error *err)
+    int mi_job_path(mi_job *job, char **path, mi_error *err)
+    int mi_job_foresee_program(mi_job *job, const void *code, size_t size,
+                               mi_error *err)
     int mi_job_mirrored(const mi_job *job, const mi_record *record, char *path)
     void *mi_job_preload(mi_job *job, const mi_record *record, int self,
                          int flags, mi_error *err)

@@ -567,12 +567,37 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
     return mi_reader_publish(job->reader, entry, NULL, err);
 }
 
+/* Is this a rank that reads ahead for others? */
+static int reads_ahead(const struct mi_job *job)
+{
+    return mi_job_source(job) && job->size > 1;
+}
+
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err)
 {
-    if (!mi_job_source(job) || job->size == 1)
+    if (!reads_ahead(job))
         return 0;
     return mi_reader_ahead(job->reader, query, key, extra, err);
+}
+
+int mi_job_foresee(struct mi_job *job, const struct mi_ahead_rules *rules,
+                   char *const *path, struct mi_error *err)
+{
+    return reads_ahead(job) ? mi_reader_foresee(job->reader, rules, path, err)
+                            : 0;
+}
+
+int mi_job_path(struct mi_job *job, char *const *path, struct mi_error *err)
+{
+    return reads_ahead(job) ? mi_reader_path(job->reader, path, err) : 0;
+}
+
+int mi_job_foresee_program(struct mi_job *job, const void *code, size_t size,
+                           struct mi_error *err)
+{
+    return reads_ahead(job) ? mi_reader_program(job->reader, code, size, err)
+                            : 0;
 }
 
 int mi_job_mirrored(const struct mi_job *job, const struct mi_record *record,

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ahead.h"
 #include "clock.h"
 #include "error.h"
 #include "files.h"
@@ -119,6 +120,14 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
 /* Source: have the pool read ahead.  Elsewhere nothing happens. */
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err);
+/* Source of a job of several ranks: as mi_reader_foresee(), mi_reader_path()
+ * and mi_reader_program().  Elsewhere nothing happens.
+ */
+int mi_job_foresee(struct mi_job *job, const struct mi_ahead_rules *rules,
+                   char *const *path, struct mi_error *err);
+int mi_job_path(struct mi_job *job, char *const *path, struct mi_error *err);
+int mi_job_foresee_program(struct mi_job *job, const void *code, size_t size,
+                           struct mi_error *err);
 /* Where the mirror has the object of that record, in 'path' (PATH_MAX): 1, or
  * 0 if it has none.
  */

@@ -206,6 +206,7 @@ def _run_code(source, filename, names):
     code = compile(source, filename, "exec", dont_inherit=True)
     if isinstance(source, str):
         _keep_source(code, source)
+    core.foresee_program(code)
     core.call_alone(exec, code, names)
 
 
@@ -228,7 +229,9 @@ def _run_script(program):
     path, data = program["path"], program["data"]
     if path.endswith(".pyc"):
         names = _fresh_main(SourcelessFileLoader("__main__", path), path)
-        core.call_alone(exec, _pyc_code(data), names)
+        code = _pyc_code(data)
+        core.foresee_program(code)
+        core.call_alone(exec, code, names)
     else:
         names = _fresh_main(SourceFileLoader("__main__", path), path)
         _run_code(data, path, names)
@@ -466,6 +469,37 @@ def _serve_data(job, options, first):
         data.install(job, first)
 
 
+def _known():
+    """What no import looks for any more, for core.foresee()."""
+    import _imp
+
+    names = set(sys.builtin_module_names)
+    frozen = set(filter(_imp.is_frozen, _imp._frozen_module_names()))
+    for name in frozen:
+        if _imp.is_frozen_package(name):
+            names.add(f"{name}.")
+    # Two more names for what importlib begins with.
+    frozen.update(("importlib._bootstrap", "importlib._bootstrap_external"))
+    for name in frozen:
+        stem = f"{sys._stdlib_dir}/{name.replace('.', '/')}"
+        names.update((name, f"{stem}.py", f"{stem}/__init__.py"))
+    for name, module in list(sys.modules.items()):
+        attributes = getattr(module, "__dict__", {})
+        names.update((name, attributes.get("__file__")))
+        if "__path__" in attributes:
+            names.update([f"{name}.", *[f"{name}.{a}" for a in attributes]])
+    return [name for name in names if isinstance(name, str)]
+
+
+def _foresee(job, first):
+    """Root: read ahead from here on, now that sys.path is what it is.
+
+    first  the program's own directories on it
+    """
+    if job.source and job.size > 1 and job.strategy == "all":
+        core.foresee(_known(), first)
+
+
 def _end_all_after(hook):
     """sys.excepthook for a job: what 'hook' does, and then the end of all."""
 
@@ -483,6 +517,7 @@ def install():
     if sys.flags.no_site:
         _site(job)
     _serve_data(job, job.options, sys.path[:1])
+    _foresee(job, sys.path[:1])
     if job.size > 1:
         sys.excepthook = _end_all_after(sys.excepthook)
     core.boot_done()
@@ -504,6 +539,7 @@ def _prepare(job, options, arguments):
         first = _first_path(options, program)
         sys.path[:0] = first
         _serve_data(job, options, first)
+        _foresee(job, first)
     elif speaks and sys.stderr is not None:
         sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")
     return program

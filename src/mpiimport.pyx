@@ -843,6 +843,99 @@ def prefetch(query, path):
         check(mi_job_prefetch(job.job, which, key, b"", &err), &err)
 
 
+# ---- read-ahead from bytecode (ahead.h) -------------------------------------
+
+cdef list _followed = None  # sys.path as the C core knows it, or not at all
+
+
+cdef char **array_of(list texts) except NULL:
+    """A list of bytes for the C core: free() it; the bytes are borrowed."""
+    cdef char **array = <char **>calloc(len(texts) + 1, sizeof(char *))
+    if array == NULL:
+        raise MemoryError
+    for i, text in enumerate(texts):
+        array[i] = text
+    return array
+
+
+cdef list encoded_path(entries):
+    """Entries of sys.path as finders see them, encoded."""
+    found = []
+    for entry in entries:
+        if isinstance(entry, str):
+            if not entry or entry == ".":
+                entry = posix.getcwd()
+            elif not entry.startswith("/"):
+                entry = posix.getcwd() + "/" + entry
+            found.append(_fsencode(entry))
+    return found
+
+
+def foresee(known, own):
+    """Root: from now on read ahead what the modules that are read import.
+
+    known, own: lists of str as in struct mi_ahead_rules.
+    """
+    global _followed
+    cdef Job job = _job
+    cdef mi_ahead_rules rules
+    cdef mi_error err
+    cdef int rc
+    cached = cache_from_source("/d/m.py")
+    if not cached.startswith("/d/__pycache__/m"):
+        return  # PYTHONPYCACHEPREFIX
+    cdef bytes ending = _fsencode(cached[len("/d/__pycache__/m"):])
+    cdef list names = [name.encode(sys.getfilesystemencoding(), "replace")
+                       for name in known]
+    cdef list path = encoded_path(sys.path)
+    cdef list first = encoded_path(own)
+    cdef char **known_array = array_of(names)
+    cdef char **suffix_array = array_of(_suffix_bytes)
+    cdef char **path_array = array_of(path)
+    cdef char **own_array = array_of(first)
+    rules.own = own_array
+    rules.cached = ending
+    rules.suffixes = suffix_array
+    rules.known = known_array
+    rc = mi_job_foresee(job.job, &rules, path_array, &err)
+    free(known_array)
+    free(suffix_array)
+    free(path_array)
+    free(own_array)
+    check(rc, &err)
+    _followed = list(sys.path)
+
+
+cdef int follow_path(Job job) except -1:
+    """Tell the C core if sys.path has changed."""
+    global _followed
+    cdef mi_error err
+    cdef list path
+    cdef char **array
+    cdef int rc
+    if _followed is None or _followed == sys.path:
+        return 0
+    path = encoded_path(sys.path)
+    array = array_of(path)
+    rc = mi_job_path(job.job, array, &err)
+    free(array)
+    check(rc, &err)
+    _followed = list(sys.path)
+    return 0
+
+
+def foresee_program(code):
+    """Root: have read ahead what the program imports, a code object."""
+    cdef Job job = _job
+    cdef mi_error err
+    cdef bytes data
+    if _followed is not None:
+        follow_path(job)
+        data = marshal.dumps(code)
+        check(mi_job_foresee_program(job.job, <const char *>data, len(data),
+                                     &err), &err)
+
+
 def mirrored(path):
     """Path of the node's copy of the shared object 'path', or None.
 
@@ -1126,6 +1219,7 @@ def path_hook(path):
         full = posix.getcwd() + ("/" + path if path and path != "." else "")
     if job.is_direct() or not job.is_shared(full):
         return _stock_hook(path, loaders)
+    follow_path(job)
     mi_clock_enter(MI_FIND)
     try:
         record = job.ask(MI_LIST, full, None)

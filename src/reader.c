@@ -47,6 +47,7 @@ struct mi_reader {
     int stopped;
     struct mi_objects *objects;
     struct mi_pace pace;
+    struct mi_ahead *ahead;
     int threads;
     pthread_t thread[];
 };
@@ -72,6 +73,18 @@ static int queue_put(struct queue *queue, const void *message, size_t size)
     *queue->tail = item;
     queue->tail = &item->next;
     return 0;
+}
+
+/* Put all of 'more', which is empty then, before the rest. */
+static void queue_put_first(struct queue *queue, struct queue *more)
+{
+    if (!more->head)
+        return;
+    *more->tail = queue->head;
+    if (!queue->head)
+        queue->tail = more->tail;
+    queue->head = more->head;
+    queue_init(more);
 }
 
 static struct item *queue_take(struct queue *queue)
@@ -112,11 +125,15 @@ static void declare_full(struct mi_reader *reader, const struct mi_error *why)
     reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
 }
 
+static void follow(struct mi_reader *reader, const struct mi_record *record);
+
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
                       const struct mi_record **record, struct mi_error *err)
 {
+    const struct mi_record *own;
     struct mi_error why;
 
+    record = record ? record : &own;
     mi_error_clear(&why);
     if (mi_store_append(reader->config.store, entry, record, &why) != 0) {
         if (why.code == ENAMETOOLONG) {
@@ -129,6 +146,7 @@ int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
     mi_mailbox_grown(reader->config.mailbox);
     if (reader->config.stream)
         mi_mailbox_kick(reader->config.mailbox);
+    follow(reader, *record);
     return 1;
 }
 
@@ -361,7 +379,9 @@ static void ask_compile(struct mi_reader *reader, const char *path)
     pthread_mutex_unlock(&reader->lock);
 }
 
-static void answer_ask(struct mi_reader *reader, const struct item *item)
+/* 'asked': somebody waits for it.  What is read ahead is not compiled. */
+static void answer_ask(struct mi_reader *reader, const struct item *item,
+                       int asked)
 {
     char key_text[PATH_MAX], extra_text[PATH_MAX];
     const char *key, *extra;
@@ -382,7 +402,7 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
-             record->code == MI_CODE_PENDING)
+             record->code == MI_CODE_PENDING && asked)
         ask_compile(reader, key_text);
 }
 
@@ -404,6 +424,8 @@ static int add_thread(struct mi_reader *reader, struct mi_error *err)
     return reader->threads > 0 ? 0 : -1;
 }
 
+static void look_ahead(struct mi_reader *reader, const struct item *item);
+
 static void *pool_thread(void *arg)
 {
     struct mi_reader *reader = arg;
@@ -423,7 +445,10 @@ static void *pool_thread(void *arg)
         reader->queued--;
         reader->pending += !asked;
         pthread_mutex_unlock(&reader->lock);
-        answer_ask(reader, item);
+        if (mi_ahead_is(item->message, item->size))
+            look_ahead(reader, item);
+        else
+            answer_ask(reader, item, asked);
         free(item);
         pthread_mutex_lock(&reader->lock);
         add_thread(reader, NULL);
@@ -508,6 +533,113 @@ int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
     return rc;
 }
 
+/* ---- what modules import ------------------------------------------------ */
+
+/* What mi_ahead_work() comes to. */
+struct batch {
+    struct mi_reader *reader;
+    struct queue queue;
+    int count;
+};
+
+static void on_later(void *arg, const void *message, size_t size)
+{
+    struct batch *batch = arg;
+
+    batch->count += queue_put(&batch->queue, message, size) == 0;
+}
+
+static void on_ask(void *arg, enum mi_query query, const char *key,
+                   const char *extra)
+{
+    struct batch *batch = arg;
+    unsigned char message[MI_ASK_MAX];
+    struct mi_error err;
+    size_t size;
+
+    if (!mi_store_find(batch->reader->config.store, query, key, strlen(key)) &&
+        mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
+                    &size, &err) == 0)
+        on_later(batch, message, size);
+}
+
+/* Queue it before all else that is to be read ahead: so modules are read in
+ * about the order in which they will be imported.
+ */
+static void queue_batch(struct mi_reader *reader, struct batch *batch)
+{
+    struct mi_error err;
+
+    pthread_mutex_lock(&reader->lock);
+    if (!reader->stopped)
+        queue_put_first(&reader->aheads, &batch->queue);
+    for (; !reader->stopped && batch->count > 0; batch->count--) {
+        if (add_thread(reader, &err) == 0)
+            pthread_cond_signal(&reader->asked);
+        reader->queued++;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    queue_clear(&batch->queue);
+}
+
+static void look_ahead(struct mi_reader *reader, const struct item *item)
+{
+    struct batch batch = {.reader = reader};
+
+    queue_init(&batch.queue);
+    mi_ahead_work(reader->ahead, item->message, item->size, &batch);
+    queue_batch(reader, &batch);
+}
+
+/* Have the pool do what this record gives to do: see what it imports. */
+static void follow(struct mi_reader *reader, const struct mi_record *record)
+{
+    struct batch batch = {.reader = reader};
+
+    queue_init(&batch.queue);
+    mi_ahead_meet(reader->ahead, record, &batch);
+    if (batch.count > 0)
+        queue_batch(reader, &batch);
+}
+
+int mi_reader_foresee(struct mi_reader *reader,
+                      const struct mi_ahead_rules *rules, char *const *path,
+                      struct mi_error *err)
+{
+    if (reader->config.threads == 0)
+        return 0;
+    if (mi_ahead_path(reader->ahead, path, err) != 0)
+        return -1;
+    return mi_ahead_begin(reader->ahead, rules, err);
+}
+
+int mi_reader_path(struct mi_reader *reader, char *const *path,
+                   struct mi_error *err)
+{
+    return mi_ahead_path(reader->ahead, path, err);
+}
+
+int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
+                      struct mi_error *err)
+{
+    size_t total;
+    void *message = mi_ahead_program(reader->ahead, code, size, &total);
+    int rc = 0;
+
+    if (!message)
+        return 0;
+    pthread_mutex_lock(&reader->lock);
+    rc = submit_locked(reader, &reader->aheads, message, total, err);
+    pthread_mutex_unlock(&reader->lock);
+    free(message);
+    return rc;
+}
+
+void mi_reader_exact(struct mi_reader *reader)
+{
+    mi_ahead_end(reader->ahead);
+}
+
 int mi_reader_settle(struct mi_reader *reader)
 {
     int pending;
@@ -550,6 +682,31 @@ const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
     return &reader->traffic;
 }
 
+static const struct mi_record *on_find(void *arg, const char *directory)
+{
+    const struct mi_reader *reader = arg;
+
+    return mi_store_find(reader->config.store, MI_LIST, directory,
+                         strlen(directory));
+}
+
+static int create_ahead(struct mi_reader *reader, struct mi_error *err)
+{
+    const unsigned char *magic = reader->config.rule.magic;
+    const struct mi_ahead_config config = {
+        .share = reader->config.share,
+        .local = reader->config.local,
+        .magic = (unsigned)magic[0] | (unsigned)magic[1] << 8,
+        .list = on_list,
+        .find = on_find,
+        .arg = reader,
+        .ask = on_ask,
+        .later = on_later,
+    };
+
+    return mi_ahead_create(&reader->ahead, &config, err);
+}
+
 int mi_reader_create(struct mi_reader **result,
                      const struct mi_reader_config *config,
                      struct mi_error *err)
@@ -568,7 +725,7 @@ int mi_reader_create(struct mi_reader **result,
     queue_init(&reader->aheads);
     queue_init(&reader->sources);
     if (mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
-        create_objects(reader, err) != 0) {
+        create_ahead(reader, err) != 0 || create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
         return -1;
     }
@@ -585,6 +742,7 @@ void mi_reader_destroy(struct mi_reader *reader)
         pthread_join(reader->thread[i], NULL);
     mi_objects_destroy(reader->objects);
     mi_dirs_destroy(reader->dirs);
+    mi_ahead_destroy(reader->ahead);
     queue_clear(&reader->asks);
     queue_clear(&reader->aheads);
     queue_clear(&reader->sources);

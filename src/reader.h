@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 
+#include "ahead.h"
 #include "error.h"
 #include "files.h"
 #include "mailbox.h"
@@ -66,6 +67,23 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
  */
 int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
                     const char *key, const char *extra, struct mi_error *err);
+/* From now on also have it read what the modules import that it has read: the
+ * first call counts, and must come before mi_reader_program().  'path' is that
+ * of mi_ahead_path().  Nothing happens in a reader without threads.
+ */
+int mi_reader_foresee(struct mi_reader *reader,
+                      const struct mi_ahead_rules *rules, char *const *path,
+                      struct mi_error *err);
+/* The search path is another one now. */
+int mi_reader_path(struct mi_reader *reader, char *const *path,
+                   struct mi_error *err);
+/* What the program's marshalled code imports is needed next. */
+int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
+                      struct mi_error *err);
+/* What is needed is known, and given to mi_reader_ahead(): from now on, and
+ * whatever mi_reader_foresee() was or will be told, imports are not followed.
+ */
+void mi_reader_exact(struct mi_reader *reader);
 /* Nobody is going to ask any more: forget what was to be read ahead.  Returns
  * the number of questions that are still to be answered; 0: the threads rest.
  */

@@ -13,11 +13,20 @@
 
 #define MIB ((size_t)1 << 20)
 
+/* Of the bytecode that it takes. */
+#ifndef FIXTURE_MAGIC
+#define FIXTURE_MAGIC                                                         \
+    {                                                                         \
+        1, 2, 3, 4                                                            \
+    }
+#endif
+
 struct fixture {
     char scratch[PATH_MAX]; /* holds the two: */
     char tree[PATH_MAX];    /* what is read */
     char top[PATH_MAX];     /* where the mirror is */
-    char **local;           /* prefixes that are not of the tree; NULL: none */
+    char **share;           /* prefixes that are of the tree; NULL: none */
+    char **local;           /* and that are not */
     struct mi_store *store;
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror;
@@ -72,8 +81,9 @@ static inline void fixture_open(struct fixture *f, size_t capacity,
                                 int mirrored, int threads, int stream)
 {
     struct mi_reader_config config = {
+        .share = f->share,
         .local = f->local,
-        .rule = {.magic = {1, 2, 3, 4}, .check_hash = 'd'},
+        .rule = {.magic = FIXTURE_MAGIC, .check_hash = 'd'},
         .threads = threads,
         .stream = stream,
         .notice = fixture_notice,
