@@ -53,6 +53,8 @@ static const struct option {
     {0, "--max-store", MI_ITEM_MAX_STORE, TAKEN_VALUE},
     {0, "--strategy", MI_ITEM_STRATEGY, TAKEN_VALUE},
     {0, "--data", MI_ITEM_DATA, TAKEN_VALUE},
+    {0, "--manifest", MI_ITEM_MANIFEST, TAKEN_VALUE},
+    {0, "--manifest-build", MI_ITEM_MANIFEST_BUILD, TAKEN},
     {0, "--share", MI_ITEM_SHARE, TAKEN_VALUE},
     {0, "--local", MI_ITEM_LOCAL, TAKEN_VALUE},
     {0, "--timing", MI_ITEM_TIMING, OPTIONAL_VALUE},

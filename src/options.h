@@ -55,9 +55,11 @@ struct mi_options {
     char *timing_file; /* --timing=FILE; or NULL */
     enum mi_strategy strategy;
     enum mi_data data;
-    char **share;      /* absolute path prefixes without a trailing slash; */
-    char **local;      /* no prefix is in both */
-    int version_level; /* 1 for -V, 2 for -VV */
+    char *manifest;     /* --manifest, as it was given ("none"); or NULL */
+    int manifest_build; /* --manifest-build; 'manifest' is a file, or NULL */
+    char **share;       /* absolute path prefixes without a trailing slash; */
+    char **local;       /* no prefix is in both */
+    int version_level;  /* 1 for -V, 2 for -VV */
 };
 
 /* Read the command line 'argv' (NULL-terminated, without the launcher's own
