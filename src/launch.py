@@ -384,7 +384,7 @@ _roomy.__code__ = _roomy.__code__.replace(co_stacksize=33_000)
 
 def _report(ranks, options):
     report = core._module("report")
-    merged = report.merge(ranks, *core.refused())
+    merged = report.merge(ranks, *core.refused(), core.manifest())
     sys.stderr.write(report.text(merged, options.verbose))
     sys.stderr.flush()
     if options.timing is not True:

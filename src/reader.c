@@ -242,6 +242,8 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
     if (*record)
         return 1;
+    if (query == MI_CODE)
+        mi_asked_add(reader->config.asked, query, key, extra, MI_ASKER_NOBODY);
     if (read_answer(reader, query, key, extra,
                     mi_store_room(reader->config.store), &answer, err) != 0)
         return -1;
@@ -420,6 +422,21 @@ static int submit_locked(struct mi_reader *reader, struct queue *queue,
     return 0;
 }
 
+/* For the manifest.  The texts are not terminated. */
+static void record_ask(struct mi_reader *reader, enum mi_query query,
+                       const char *key, size_t key_size, const char *extra,
+                       size_t extra_size)
+{
+    char key_text[PATH_MAX], extra_text[PATH_MAX];
+
+    if (!reader->config.asked)
+        return;
+    snprintf(key_text, sizeof(key_text), "%.*s", (int)key_size, key);
+    snprintf(extra_text, sizeof(extra_text), "%.*s", (int)extra_size, extra);
+    mi_asked_add(reader->config.asked, query, key_text, extra_text,
+                 MI_ASKER_OTHER);
+}
+
 int mi_reader_submit(struct mi_reader *reader, const void *message,
                      size_t size, struct mi_error *err)
 {
@@ -432,6 +449,7 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
                       &extra_size, err) != 0)
         return -1;
+    record_ask(reader, query, key, key_size, extra, extra_size);
     record = mi_store_find(reader->config.store, query, key, key_size);
     if (record && record->code != MI_CODE_PENDING)
         return 0;

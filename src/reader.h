@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 
+#include "asked.h"
 #include "error.h"
 #include "files.h"
 #include "mailbox.h"
@@ -28,6 +29,7 @@ struct mi_reader_config {
     char *const *share;         /* prefixes of the tree, and of what is not: */
     char *const *local;         /* mi_prefixes_shared(); lists, or NULL */
     struct mi_refused *refused; /* what is loaded directly; may be NULL */
+    struct mi_asked *asked;     /* by other ranks; may be NULL */
     char *const *loaded;        /* struct mi_objects_config */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
