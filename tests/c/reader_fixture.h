@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include <elf.h>
+#include <pthread.h>
 
 #include "../../src/mirror.h"
 #include "../../src/reader.h"
@@ -22,6 +23,8 @@ struct fixture {
     struct mi_mailbox *mailbox;
     struct mi_mirror *mirror;
     struct mi_reader *reader;
+    struct mi_asked *asked; /* borrowed, or NULL */
+    pthread_mutex_t *gate;  /* notices wait for it; NULL: they do not */
     atomic_int notices;
     unsigned first; /* of the last notice */
     char notice[PATH_MAX + 2000];
@@ -31,10 +34,14 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
 {
     struct fixture *f = arg;
 
-    if (atomic_fetch_add(&f->notices, 1) > 0)
-        return;
-    f->first = first;
-    snprintf(f->notice, sizeof(f->notice), "%s", text);
+    if (atomic_fetch_add(&f->notices, 1) == 0) {
+        f->first = first;
+        snprintf(f->notice, sizeof(f->notice), "%s", text);
+    }
+    if (f->gate) {
+        pthread_mutex_lock(f->gate);
+        pthread_mutex_unlock(f->gate);
+    }
 }
 
 /* Directories for the tree and the mirror, in a new one. */
@@ -55,6 +62,7 @@ static inline void fixture_open(struct fixture *f, size_t capacity,
 {
     struct mi_reader_config config = {
         .local = f->local,
+        .asked = f->asked,
         .rule = {.magic = {1, 2, 3, 4}, .check_hash = 'd'},
         .threads = threads,
         .stream = stream,
