@@ -12,7 +12,9 @@ struct item {
     struct mi_question question;
     uint64_t hash;
     int asker; /* the highest enum mi_asker that has asked in this run */
-    int mine;  /* the texts: allocated here; bits: key, extra */
+    int young; /* modified in this run */
+    int known_absent, absent; /* known: there is an answer */
+    int mine;                 /* the texts: allocated here; bits: key, extra */
 };
 
 #define MINE_KEY 1
@@ -28,6 +30,7 @@ struct mi_asked {
     uint32_t *slots; /* 1 + number of an item, by its hash; 0: none */
     uint64_t mask;
     size_t bytes; /* of new texts */
+    char *own;    /* the program's directory; or NULL */
 };
 
 /* ---- the table ---------------------------------------------------------- */
@@ -143,6 +146,7 @@ void mi_asked_destroy(struct mi_asked *asked)
     free(asked->items);
     free(asked->order);
     free(asked->slots);
+    free(asked->own);
     free(asked);
 }
 
@@ -232,6 +236,15 @@ void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record)
             record->hash, "", MI_ASKER_OWN);
 }
 
+void mi_asked_own(struct mi_asked *asked, const char *directory)
+{
+    if (!asked || asked->own)
+        return;
+    pthread_mutex_lock(&asked->lock);
+    asked->own = strdup(directory); /* without memory it is a hint less */
+    pthread_mutex_unlock(&asked->lock);
+}
+
 /* ---- the next manifest -------------------------------------------------- */
 
 static int is_known(const struct mi_asked *asked, const struct item *item)
@@ -239,17 +252,62 @@ static int is_known(const struct mi_asked *asked, const struct item *item)
     return item < asked->items + asked->known;
 }
 
-/* Can it be read ahead?  Bytecode only where it is known to lie. */
-static int is_whole(const struct item *item)
+/* Is it a file right in the program's directory, or that directory? */
+static int is_own(const struct mi_asked *asked,
+                  const struct mi_question *question)
 {
-    return item->question.query != MI_CODE || item->question.extra[0];
+    size_t size = asked->own ? strlen(asked->own) : 0;
+    const char *rest = question->key + size;
+
+    if (size == 0 || strncmp(question->key, asked->own, size) != 0)
+        return 0;
+    return !rest[0] || (rest[0] == '/' && !strchr(rest + 1, '/') &&
+                        question->query != MI_LIST);
+}
+
+/* Can it be read ahead?  Bytecode only where it is known to lie. */
+static int is_fit(const struct mi_asked *asked, const struct item *item)
+{
+    const struct mi_question *question = &item->question;
+
+    return !item->young && !is_own(asked, question) &&
+           (question->query != MI_CODE || question->extra[0]);
+}
+
+static void judge(struct mi_asked *asked, const struct mi_store *store,
+                  int64_t since)
+{
+    const struct mi_record *record;
+
+    for (size_t i = 0; i < asked->count; i++) {
+        struct item *item = &asked->items[i];
+
+        record = mi_store_find(store, item->question.query, item->question.key,
+                               strlen(item->question.key));
+        item->young = record && record->mtime >= since;
+        item->known_absent = record != NULL;
+        item->absent = record && record->kind == MI_KIND_ABSENT &&
+                       record->code < MI_CODE_PENDING;
+    }
+}
+
+static unsigned flags_of(const struct item *item)
+{
+    unsigned flags = item->question.flags;
+
+    if (item->asker == MI_ASKER_OWN)
+        flags |= MI_MANIFEST_OWN;
+    if (item->known_absent)
+        flags = item->absent ? flags | MI_MANIFEST_ABSENT
+                             : flags & ~MI_MANIFEST_ABSENT;
+    return flags;
 }
 
 /* What the next run will know of a question that has been asked. */
 static int is_new(const struct mi_asked *asked, const struct item *item)
 {
     return item->asker != MI_ASKER_NOBODY && !is_known(asked, item) &&
-           is_whole(item);
+           is_fit(asked, item);
 }
 
 /* Has rank 0's program begun or ceased to ask it?  Of the others' questions
@@ -259,9 +317,11 @@ static int has_changed(const struct mi_asked *asked, const struct item *item)
 {
     if (!is_known(asked, item))
         return is_new(asked, item);
+    if (!is_fit(asked, item) || flags_of(item) != item->question.flags)
+        return 1;
     if (item->question.flags & MI_MANIFEST_OWN)
         return item->asker != MI_ASKER_OWN || item->question.age > 0;
-    return item->asker == MI_ASKER_OWN;
+    return 0;
 }
 
 /* It as the next manifest has it; 0 if that has not. */
@@ -269,11 +329,12 @@ static int next(const struct mi_asked *asked, const struct item *item,
                 struct mi_question *question)
 {
     *question = item->question;
-    if (item->asker == MI_ASKER_OWN)
-        question->flags |= MI_MANIFEST_OWN;
+    question->flags = flags_of(item);
+    if (!is_fit(asked, item))
+        return 0;
     if (item->asker != MI_ASKER_NOBODY) {
         question->age = 0;
-        return is_whole(item);
+        return 1;
     }
     question->age++;
     return is_known(asked, item) && question->age < MI_MANIFEST_AGE;
@@ -320,12 +381,14 @@ static int merge(struct mi_asked *asked, struct mi_question **questions,
     return 1;
 }
 
-int mi_asked_merge(struct mi_asked *asked, struct mi_question **questions,
+int mi_asked_merge(struct mi_asked *asked, const struct mi_store *store,
+                   int64_t since, struct mi_question **questions,
                    size_t *count)
 {
     int rc;
 
     pthread_mutex_lock(&asked->lock);
+    judge(asked, store, since);
     rc = merge(asked, questions, count);
     pthread_mutex_unlock(&asked->lock);
     return rc;

@@ -2,6 +2,9 @@
  *
  * Kept where the tree is read, beside the store: the store's own records must
  * not change once they are published.  What was only read ahead is not in it.
+ * Nor is what the program may have written itself before it was imported, and
+ * might write anew: next time that would be read too early.
+ *
  * Thread-safe, but not for forked children.  NULL stands for a record that
  * nobody wants.
  */
@@ -9,9 +12,11 @@
 #define MI_ASKED_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "format.h"
 #include "manifest.h"
+#include "store.h"
 
 struct mi_asked;
 
@@ -42,15 +47,21 @@ void mi_asked_add(struct mi_asked *asked, enum mi_query query, const char *key,
                   const char *extra, enum mi_asker asker);
 /* The same by this rank's program, of an answer that was there already. */
 void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record);
+/* The directory of the program's own, absolute: its listing, and files right
+ * in it, are not for the next run.  Once.
+ */
+void mi_asked_own(struct mi_asked *asked, const char *directory);
 
 /* The questions for the next run, in the order of first need; what is known
  * and nobody is seen to need stays where it was until it is too old
- * (MI_MANIFEST_AGE).  *questions is an array of *count, which the caller
- * frees; the texts live as long as the record.  Returns 1 if the manifest is
- * to be written, 0 if it is as it was (nothing is allocated then), -1 without
- * memory.
+ * (MI_MANIFEST_AGE).  What was modified since 'since' (nanoseconds since the
+ * epoch), by its record in 'store', is left out.  *questions is an array of
+ * *count, which the caller frees; the texts live as long as the record.
+ * Returns 1 if the manifest is to be written, 0 if it is as it was (nothing is
+ * allocated then), -1 without memory.
  */
-int mi_asked_merge(struct mi_asked *asked, struct mi_question **questions,
+int mi_asked_merge(struct mi_asked *asked, const struct mi_store *store,
+                   int64_t since, struct mi_question **questions,
                    size_t *count);
 
 void mi_asked_counts(struct mi_asked *asked, struct mi_asked_count *counts);

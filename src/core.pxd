@@ -161,6 +161,7 @@ cdef extern from "job.h" nogil:
     const mi_record *mi_job_find(const mi_job *job, mi_query query,
                                  const char *key)
     void mi_job_used(mi_job *job, const mi_record *record)
+    void mi_job_own(mi_job *job, const char *directory)
     void mi_job_needs(mi_job *job, mi_query query, const char *key)
     void mi_job_get_manifest(mi_job *job, mi_job_manifest *manifest)
     int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)

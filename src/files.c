@@ -224,6 +224,7 @@ static int list_stream(struct mi_traffic *traffic, DIR *stream,
 int mi_files_list(struct mi_traffic *traffic, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
+    struct stat status;
     DIR *stream;
     int dir, rc;
 
@@ -234,6 +235,8 @@ int mi_files_list(struct mi_traffic *traffic, const char *path,
         answer->entry.code = errno;
         return 0;
     }
+    if (fstat(dir, &status) == 0)
+        answer->entry.mtime = nanoseconds(&status.st_mtim);
     stream = fdopendir(dir);
     if (!stream) {
         answer->entry.code = errno;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "asked.h"
@@ -50,6 +51,7 @@ struct mi_job {
     struct mi_refused *refused; /* by this rank's reader; NULL: none, alone */
     /* Rank 0: what earlier runs asked for, and this one does; or NULL. */
     char *manifest_path, *manifest_key;
+    int64_t started; /* nanoseconds since the epoch, by the files' clock */
     struct mi_manifest manifest;
     struct mi_asked *asked;
     uint64_t replayed;
@@ -220,6 +222,15 @@ static void say_direct(struct mi_job *job, const struct mi_error *why)
     notice(job, MI_FIRST_DIRECT, text);
 }
 
+/* As the kernel stamps files. */
+static int64_t realtime(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 /* Read what earlier runs of the program have asked for.  Rank 0; trouble is
  * said, and the job goes on.
  */
@@ -235,6 +246,7 @@ static int start_manifest(struct mi_job *job,
     if (mi_manifest_read(&job->manifest, config->manifest,
                          config->manifest_key, &why) < 0)
         mi_job_say(job, MI_FIRST_MANIFEST, why.text);
+    job->started = realtime();
     job->manifest_path = strdup(config->manifest);
     job->manifest_key = strdup(config->manifest_key);
     job->asked = mi_asked_create(&job->manifest);
@@ -265,8 +277,7 @@ static void replay(struct mi_job *job)
 
         if (!mi_job_shared(job, question->key))
             continue;
-        if (mi_reader_ahead(job->reader, question->query, question->key,
-                            question->extra, &err) != 0)
+        if (mi_reader_replay(job->reader, question, &err) != 0)
             return; /* without threads or memory: nothing is lost */
         job->replayed++;
     }
@@ -594,6 +605,11 @@ void mi_job_used(struct mi_job *job, const struct mi_record *record)
         mi_asked_mark(job->asked, record);
 }
 
+void mi_job_own(struct mi_job *job, const char *directory)
+{
+    mi_asked_own(job->asked, directory);
+}
+
 void mi_job_needs(struct mi_job *job, enum mi_query query, const char *key)
 {
     record_ask(job, query, key, "");
@@ -637,11 +653,12 @@ int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
 
     if (!mi_job_source(job))
         return 0;
-    record_ask(job, query, key, extra);
     mi_clock_enter(MI_IO);
     mi_clock_count(MI_IO);
     rc = mi_reader_read(job->reader, query, key, extra, answer, err);
     mi_clock_leave();
+    if (rc == 0 && answer->entry.mtime < job->started)
+        record_ask(job, query, key, extra);
     return rc == 0 ? 1 : -1;
 }
 
@@ -890,7 +907,8 @@ static void save_manifest(struct mi_job *job)
     size_t count;
 
     if (!job->asked || !job->program ||
-        mi_asked_merge(job->asked, &questions, &count) <= 0)
+        mi_asked_merge(job->asked, job->node.store, job->started, &questions,
+                       &count) <= 0)
         return;
     if (mi_manifest_write(job->manifest_path, job->manifest_key, questions,
                           count, &err) == 0)

@@ -131,6 +131,8 @@ const struct mi_record *mi_job_find(const struct mi_job *job,
  */
 void mi_job_used(struct mi_job *job, const struct mi_record *record);
 void mi_job_needs(struct mi_job *job, enum mi_query query, const char *key);
+/* mi_asked_own(), for the program's directory on the search path. */
+void mi_job_own(struct mi_job *job, const char *directory);
 /* Publish an answer made by this source: compiled code, or anything else that
  * the others are to find.  1, 0, -1 as above.
  */

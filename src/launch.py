@@ -501,6 +501,7 @@ def _prepare(job, options, arguments):
     if program["kind"] != "error":
         first = _first_path(options, program)
         sys.path[:0] = first
+        core.own(first)
         _serve_data(job, options, first)
     elif speaks and sys.stderr is not None:
         sys.stderr.write(f"{sys.orig_argv[0]}: {program['error']}\n")

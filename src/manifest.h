@@ -34,6 +34,8 @@
 
 /* Rank 0's own program has asked it, not only other ranks. */
 #define MI_MANIFEST_OWN 1u
+/* The answer was that there is no such thing. */
+#define MI_MANIFEST_ABSENT 2u
 
 struct mi_question {
     enum mi_query query;

@@ -551,7 +551,10 @@ def bytecode(path):
 
 
 def publish_bytecode(path, data, mtime, size):
-    """Root: let the others have this .pyc (bytes; None: compile it)."""
+    """Root: let the others have this .pyc (bytes; None: compile it).
+
+    mtime: of the source, in nanoseconds
+    """
     cdef Job job = _job
     cdef mi_entry entry
     cdef mi_error err
@@ -1400,6 +1403,15 @@ def refused():
     while mi_job_refused(job.job, <int>len(found), &path, &why):
         found.append([_fsdecode(path), why.decode("utf-8", "replace")])
     return found, mi_job_refused_count(job.job)
+
+
+def own(directories):
+    """Tell which are the program's own directories on sys.path: a list of one
+    or none, as str.  What is right there is nothing for the manifest.
+    """
+    for path in directories:
+        full = _full(path or ".")
+        mi_job_own((<Job>_job).job, _fsencode(full.removesuffix("/.").rstrip("/")))
 
 
 def manifest():

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "objects.h"
 #include "thread.h"
@@ -232,8 +233,15 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
     }
 }
 
+/* Is there no such thing? */
+static int is_absent(const struct mi_entry *entry)
+{
+    return entry->kind == MI_KIND_ABSENT && entry->code < MI_CODE_PENDING;
+}
+
+/* 'flags' of an ask: 0 without an answer, too. */
 static int answer_read(struct mi_reader *reader, enum mi_query query,
-                       const char *key, const char *extra,
+                       const char *key, const char *extra, unsigned flags,
                        const struct mi_record **record, struct mi_error *err)
 {
     struct mi_answer answer;
@@ -250,7 +258,9 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     if (answer.entry.code == MI_READ_REFUSED)
         mi_refused_add(reader->config.refused, key,
                        "too large for the node store");
-    rc = mi_reader_publish(reader, &answer.entry, record, err);
+    rc = flags & MI_ASK_PRESENT && is_absent(&answer.entry)
+             ? 0
+             : mi_reader_publish(reader, &answer.entry, record, err);
     mi_answer_clear(&answer);
     return rc;
 }
@@ -283,9 +293,15 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
     return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
-int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
-                     const char *key, const char *extra,
-                     const struct mi_record **record, struct mi_error *err)
+/* Is its answer a file in the mirror? */
+static int query_copies(enum mi_query query)
+{
+    return query == MI_MIRROR || query == MI_COPY;
+}
+
+static int answer(struct mi_reader *reader, enum mi_query query,
+                  const char *key, const char *extra, unsigned flags,
+                  const struct mi_record **record, struct mi_error *err)
 {
     struct flight flight = {.query = query, .key = key};
     int rc;
@@ -300,17 +316,27 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
         rc = 1;
     else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN)
         rc = 0;
+    else if (flags & MI_ASK_PRESENT && query_copies(query) &&
+             access(key, F_OK) != 0)
+        rc = 0;
     else if (query == MI_MIRROR)
         rc = answer_mirror(reader, key, record, err);
     else if (query == MI_COPY)
         rc = mi_objects_copy(reader->objects, key, record, err);
     else
-        rc = answer_read(reader, query, key, extra, record, err);
+        rc = answer_read(reader, query, key, extra, flags, record, err);
 
     pthread_mutex_lock(&reader->lock);
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
+}
+
+int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
+                     const char *key, const char *extra,
+                     const struct mi_record **record, struct mi_error *err)
+{
+    return answer(reader, query, key, extra, 0, record, err);
 }
 
 /* ---- the pool ----------------------------------------------------------- */
@@ -331,8 +357,10 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
     enum mi_query query;
     const struct mi_record *record;
     struct mi_error err;
+    struct mi_ask ask;
     int rc;
 
+    memcpy(&ask, item->message, sizeof(ask));
     if (mi_ask_unpack(item->message, item->size, &query, &key, &key_size,
                       &extra, &extra_size, &err) != 0)
         return; /* mi_reader_submit() has checked it */
@@ -340,7 +368,7 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
     key_text[key_size] = '\0';
     memcpy(extra_text, extra, extra_size);
     extra_text[extra_size] = '\0';
-    rc = mi_reader_answer(reader, query, key_text, extra_text, &record, &err);
+    rc = answer(reader, query, key_text, extra_text, ask.flags, &record, &err);
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
@@ -461,10 +489,12 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     return rc;
 }
 
-int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
-                    const char *key, const char *extra, struct mi_error *err)
+static int read_ahead(struct mi_reader *reader, enum mi_query query,
+                      const char *key, const char *extra, unsigned flags,
+                      struct mi_error *err)
 {
     unsigned char message[MI_ASK_MAX];
+    struct mi_ask ask;
     size_t size;
     int rc;
 
@@ -473,10 +503,27 @@ int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
     if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
                     &size, err) != 0)
         return -1;
+    memcpy(&ask, message, sizeof(ask));
+    ask.flags = flags;
+    memcpy(message, &ask, sizeof(ask));
     pthread_mutex_lock(&reader->lock);
     rc = submit_locked(reader, &reader->aheads, message, size, err);
     pthread_mutex_unlock(&reader->lock);
     return rc;
+}
+
+int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
+                    const char *key, const char *extra, struct mi_error *err)
+{
+    return read_ahead(reader, query, key, extra, 0, err);
+}
+
+int mi_reader_replay(struct mi_reader *reader,
+                     const struct mi_question *question, struct mi_error *err)
+{
+    return read_ahead(
+        reader, question->query, question->key, question->extra,
+        question->flags & MI_MANIFEST_ABSENT ? 0 : MI_ASK_PRESENT, err);
 }
 
 int mi_reader_settle(struct mi_reader *reader)

@@ -68,6 +68,11 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
  */
 int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
                     const char *key, const char *extra, struct mi_error *err);
+/* The same of a manifest's question, of which is published that there is no
+ * such thing only if that was so before: the program may make it yet.
+ */
+int mi_reader_replay(struct mi_reader *reader,
+                     const struct mi_question *question, struct mi_error *err);
 /* Nobody is going to ask any more: forget what was to be read ahead.  Returns
  * the number of questions that are still to be answered; 0: the threads rest.
  */

@@ -8,16 +8,19 @@
 #include "../../src/store.h"
 
 #define OWN MI_MANIFEST_OWN
+#define SINCE 1000 /* when the job began */
 
-/* Questions as text: "/a /b+1 *" is a of rank 0's and never unused, b of the
- * others' or aged by 1.  Own ones have an upper-case path.
+static struct mi_store *store; /* this run's answers */
+
+/* The next manifest as text: paths, with '*' for rank 0's own, '-' for absent
+ * ones, the extra, and their age.
  */
 static const char *shown(struct mi_asked *asked)
 {
     static char text[4000];
     struct mi_question *questions;
     size_t count, used = 0;
-    int rc = mi_asked_merge(asked, &questions, &count);
+    int rc = mi_asked_merge(asked, store, SINCE, &questions, &count);
 
     if (rc <= 0)
         return rc == 0 ? "as it was" : "no memory";
@@ -26,8 +29,9 @@ static const char *shown(struct mi_asked *asked)
         const struct mi_question *q = &questions[i];
 
         used += (size_t)snprintf(
-            text + used, sizeof(text) - used, "%s%s%s%s", i ? " " : "", q->key,
-            q->flags & OWN ? "*" : "", q->extra[0] ? q->extra : "");
+            text + used, sizeof(text) - used, "%s%s%s%s%s", i ? " " : "",
+            q->key, q->flags & OWN ? "*" : "",
+            q->flags & MI_MANIFEST_ABSENT ? "-" : "", q->extra);
         if (q->age && used < sizeof(text))
             used += (size_t)snprintf(text + used, sizeof(text) - used, "+%u",
                                      q->age);
@@ -137,26 +141,89 @@ static void test_relative_and_nobody_ignored(void)
     mi_asked_mark(NULL, NULL);
 }
 
+/* The answer to a question: absent, or modified at 'mtime'. */
+static const struct mi_record *answer(const char *key, int absent,
+                                      int64_t mtime)
+{
+    const struct mi_record *record = NULL;
+    const struct mi_entry entry = {.query = MI_STAT,
+                                   .kind =
+                                       absent ? MI_KIND_ABSENT : MI_KIND_STAT,
+                                   .code = absent ? ENOENT : 0,
+                                   .mtime = mtime,
+                                   .key = key,
+                                   .key_size = strlen(key)};
+
+    check_need(mi_store_append(store, &entry, &record, NULL) == 0, "store");
+    return record;
+}
+
 static void test_mark_by_record(void)
 {
+    const struct mi_record *record = answer("/marked", 0, 0);
     struct mi_asked *asked = make(NULL);
-    struct mi_store *store;
-    const struct mi_record *record;
-    const struct mi_entry entry = {.query = MI_STAT,
-                                   .kind = MI_KIND_ABSENT,
-                                   .code = ENOENT,
-                                   .key = "/gone",
-                                   .key_size = 5};
 
-    check_need(mi_store_create_private(&store, 1 << 20, NULL) == 0 &&
-                   mi_store_append(store, &entry, &record, NULL) == 0,
-               "store");
-    other(asked, "/gone");
+    other(asked, "/marked");
     mi_asked_mark(asked, record);
     mi_asked_mark(asked, record);
-    CHECK(is(asked, "/gone*"));
+    CHECK(is(asked, "/marked*"));
     mi_asked_destroy(asked);
-    mi_store_destroy(store);
+}
+
+static void test_absent_said_in_the_manifest(void)
+{
+    struct mi_question gone[] = {{MI_STAT, OWN, 0, "/gone", ""},
+                                 {MI_STAT, OWN | 2, 0, "/marked", ""}};
+    const struct mi_manifest manifest = {.questions = gone, .count = 2};
+    struct mi_asked *asked = make(NULL);
+
+    mi_asked_mark(asked, answer("/gone", 1, 0));
+    own(asked, "/marked");
+    CHECK(is(asked, "/gone*- /marked*"));
+    mi_asked_destroy(asked);
+    asked = make(&manifest); /* the other way round */
+    own(asked, "/gone");
+    own(asked, "/marked");
+    CHECK(is(asked, "/gone*- /marked*"));
+    mi_asked_destroy(asked);
+}
+
+static void test_modified_in_this_run_left_out(void)
+{
+    struct mi_question two[] = {{MI_STAT, OWN, 0, "/young", ""},
+                                {MI_STAT, OWN, 0, "/old", ""}};
+    const struct mi_manifest manifest = {.questions = two, .count = 2};
+    struct mi_asked *asked = make(NULL);
+
+    answer("/young", 0, SINCE);
+    answer("/old", 0, SINCE - 1);
+    own(asked, "/young");
+    CHECK(is(asked, "as it was"));
+    own(asked, "/old");
+    CHECK(is(asked, "/old*"));
+    mi_asked_destroy(asked);
+    asked = make(&manifest);
+    own(asked, "/young");
+    own(asked, "/old");
+    CHECK(is(asked, "/old*"));
+    mi_asked_destroy(asked);
+}
+
+static void test_right_beside_the_program_left_out(void)
+{
+    struct mi_asked *asked = make(NULL);
+
+    own(asked, "/p");
+    own(asked, "/p/a.py");
+    own(asked, "/p/a/b.py");
+    mi_asked_add(asked, MI_LIST, "/p", "", MI_ASKER_OWN);
+    mi_asked_add(asked, MI_LIST, "/p/a", "", MI_ASKER_OWN);
+    own(asked, "/pp");
+    mi_asked_own(asked, "/p");
+    mi_asked_own(asked, "/pp");
+    CHECK(is(asked, "/p/a/b.py* /p/a* /pp*"));
+    mi_asked_destroy(asked);
+    mi_asked_own(NULL, "/p");
 }
 
 /* ---- later runs ------------------------------------------------------------
@@ -288,7 +355,7 @@ static void test_many_in_threads_each_once(void)
                    "thread");
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    CHECK(mi_asked_merge(asked, &questions, &count) == 1);
+    CHECK(mi_asked_merge(asked, store, SINCE, &questions, &count) == 1);
     CHECK(count == MANY);
     for (size_t i = 1; i < count; i++)
         if (atoi(questions[i].key + 1) != atoi(questions[i - 1].key + 1) + 1)
@@ -299,12 +366,16 @@ static void test_many_in_threads_each_once(void)
 
 int main(void)
 {
+    check_need(mi_store_create_private(&store, 1 << 20, NULL) == 0, "store");
     test_first_run_order_of_need_each_once();
     test_same_path_other_query_is_another();
     test_read_ahead_only_not_recorded();
     test_code_of_unknown_place_left_out();
     test_relative_and_nobody_ignored();
     test_mark_by_record();
+    test_absent_said_in_the_manifest();
+    test_modified_in_this_run_left_out();
+    test_right_beside_the_program_left_out();
     test_same_program_nothing_to_write();
     test_new_question_written_the_rest_stays();
     test_unused_grows_old_and_is_dropped();
@@ -312,5 +383,6 @@ int main(void)
     test_nothing_used_all_stay();
     test_doubled_question_counts_once();
     test_many_in_threads_each_once();
+    mi_store_destroy(store);
     return check_report();
 }

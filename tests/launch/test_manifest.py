@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import shutil
 import stat
 
 import pytest
@@ -25,6 +26,10 @@ def counts():
     return [phases["IO"][1], phases["COMM"][1]]
 
 
+try:
+    import nothing  # lists the program's own directory
+except ImportError:
+    pass
 before = counts()
 import package.deep
 from package import absent
@@ -140,6 +145,49 @@ def test_changed_between_runs_new_code(run, main, tmp_path):
     result, _ = run()
     assert values(result) == [[1, "changed", "again"]] * RANKS, str(result)
     assert not said(result), str(result)
+
+
+GENERATE = """
+import pathlib
+import sys
+
+import mpiimport
+
+top = pathlib.Path(__file__).with_name("generated")
+made = top / "made"
+if RANK == 0 and sys.argv[1] != "keep":
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "__init__.py").write_text(f"VALUE = {sys.argv[1]!r}\\n")
+mpiimport.COMM_WORLD.barrier()
+sys.path.append(str(top))
+import made
+report(made.VALUE)
+"""
+
+
+@NATIVE
+def test_generated_by_the_program_read_when_imported(
+    launch, program, tmp_path
+):
+    """What each run makes anew is not in the manifest; what was there before
+    may be, and is missed only when it is asked for.
+    """
+    file = tmp_path / "manifest"
+    main = program(GENERATE)
+
+    def run(value):
+        args = ["--manifest", file, main, value]
+        result = launch(RANKS, args, nodes="two")
+        assert result.status == 0, str(result)
+        return result.reports
+
+    for value in ("one", "another"):
+        assert run(value) == dict.fromkeys(range(RANKS), value)
+        assert b"/made/__init__.py" not in file.read_bytes()
+    assert run("keep") == dict.fromkeys(range(RANKS), "another")
+    assert b"/made/__init__.py" in file.read_bytes()
+    shutil.rmtree(tmp_path / "generated")
+    assert run("again") == dict.fromkeys(range(RANKS), "again")
 
 
 def cut(file):
