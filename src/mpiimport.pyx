@@ -1411,7 +1411,8 @@ def own(directories):
     """
     for path in directories:
         full = _full(path or ".")
-        mi_job_own((<Job>_job).job, _fsencode(full.removesuffix("/.").rstrip("/")))
+        full = full.removesuffix("/.").rstrip("/")
+        mi_job_own((<Job>_job).job, _fsencode(full))
 
 
 def manifest():
