@@ -260,7 +260,7 @@ static int start_manifest(struct mi_job *job,
  */
 static void on_manifest(struct mi_job *job)
 {
-    (void)job; /* the switch of the read-ahead from bytecode goes here */
+    (void)job; /* mi_reader_exact(job->reader) goes here, once it is there */
 }
 
 /* Have the pool read all of it, in the order of need, behind what is asked. */

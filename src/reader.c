@@ -360,10 +360,10 @@ static void answer_ask(struct mi_reader *reader, const struct item *item)
     struct mi_ask ask;
     int rc;
 
-    memcpy(&ask, item->message, sizeof(ask));
     if (mi_ask_unpack(item->message, item->size, &query, &key, &key_size,
                       &extra, &extra_size, &err) != 0)
         return; /* mi_reader_submit() has checked it */
+    memcpy(&ask, item->message, sizeof(ask));
     memcpy(key_text, key, key_size);
     key_text[key_size] = '\0';
     memcpy(extra_text, extra, extra_size);
