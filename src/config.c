@@ -106,6 +106,7 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     job->strategy = (int)options->strategy;
     job->no_site = options->no_site;
     job->max_store = options->max_store;
+    job->manifest_build = options->manifest_build;
     config->libdir = library_directory(python);
     if (options->tmpdir)
         config->tmpdir = absolute(options->tmpdir);
@@ -120,9 +121,24 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     return read_numbers(job, get, err);
 }
 
+int mi_config_identify(struct mi_config *config,
+                       const struct mi_options *options, const char *python,
+                       char *(*get)(const char *name), struct mi_error *err)
+{
+    struct mi_job_config *job = &config->job;
+
+    if (mi_identity_make(&config->identity, options, python, &job->rule,
+                         job->optimize, get, err) != 0)
+        return -1;
+    job->manifest = config->identity.path;
+    job->manifest_key = config->identity.key;
+    return 0;
+}
+
 void mi_config_clear(struct mi_config *config)
 {
     mi_list_clear(&config->local);
+    mi_identity_clear(&config->identity);
     free(config->tmpdir);
     free(config->libdir);
     memset(config, 0, sizeof(*config));

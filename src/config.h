@@ -3,6 +3,7 @@
 #define MI_CONFIG_H
 
 #include "error.h"
+#include "identity.h"
 #include "job.h"
 #include "options.h"
 
@@ -12,6 +13,7 @@ struct mi_config {
     char *tmpdir;
     char *libdir;
     char **local; /* the options', and what is the node's own anyhow */
+    struct mi_identity identity;
 };
 
 /* Fill 'config' but for job.rule and job.optimize, which only an interpreter
@@ -25,6 +27,13 @@ struct mi_config {
 int mi_config_make(struct mi_config *config, const struct mi_options *options,
                    const char *python, char *(*get)(const char *name),
                    struct mi_error *err);
+
+/* Then, with job.rule and job.optimize: job.manifest and job.manifest_key.
+ * Arguments and result as above.
+ */
+int mi_config_identify(struct mi_config *config,
+                       const struct mi_options *options, const char *python,
+                       char *(*get)(const char *name), struct mi_error *err);
 
 /* Repeating it does no harm. */
 void mi_config_clear(struct mi_config *config);

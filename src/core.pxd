@@ -132,6 +132,16 @@ cdef extern from "job.h" nogil:
     struct mi_job_config:
         mi_bytecode rule
         int optimize
+    struct mi_asked_count:
+        size_t known
+        size_t used
+        size_t added
+        size_t dropped
+    struct mi_job_manifest:
+        const char *path
+        mi_asked_count count
+        uint64_t replayed
+        int written
     struct mi_numbers:
         uint64_t nanoseconds[9]
         uint64_t counts[9]
@@ -158,6 +168,10 @@ cdef extern from "job.h" nogil:
                     const char *extra, mi_answer *answer, mi_error *err)
     const mi_record *mi_job_find(const mi_job *job, mi_query query,
                                  const char *key)
+    void mi_job_used(mi_job *job, const mi_record *record)
+    void mi_job_own(mi_job *job, const char *directory)
+    void mi_job_needs(mi_job *job, mi_query query, const char *key)
+    void mi_job_get_manifest(mi_job *job, mi_job_manifest *manifest)
     int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)
     int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
                         const char *extra, mi_error *err)
@@ -234,6 +248,9 @@ cdef extern from "config.h" nogil:
     int mi_config_make(mi_config *config, const mi_options *options,
                        const char *python, char *(*get)(const char *),
                        mi_error *err)
+    int mi_config_identify(mi_config *config, const mi_options *options,
+                           const char *python, char *(*get)(const char *),
+                           mi_error *err)
     void mi_config_clear(mi_config *config)
 
 

@@ -180,8 +180,10 @@ struct mi_ask {
     uint32_t query;
     uint32_t key_size;
     uint32_t extra_size;
-    uint32_t reserved;
+    uint32_t flags; /* 0; in a reader's own queue MI_ASK_PRESENT */
 };
+
+#define MI_ASK_PRESENT 1u /* no answer is wanted if there is no such thing */
 
 /* Longest ask message, bytes. */
 #define MI_ASK_MAX (sizeof(struct mi_ask) + 2 * MI_PATH)

@@ -6,13 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "asked.h"
 #include "budget.h"
 #include "elf.h"
 #include "list.h"
 #include "loaded.h"
 #include "mailbox.h"
+#include "manifest.h"
 #include "mirror.h"
 #include "node.h"
 #include "prefixes.h"
@@ -46,6 +49,13 @@ struct mi_job {
     struct mi_mirror *mirror;
     struct mi_budget budget;
     struct mi_refused *refused; /* by this rank's reader; NULL: none, alone */
+    /* Rank 0: what earlier runs asked for, and this one does; or NULL. */
+    char *manifest_path, *manifest_key;
+    int64_t started; /* nanoseconds since the epoch, by the files' clock */
+    struct mi_manifest manifest;
+    struct mi_asked *asked;
+    uint64_t replayed;
+    int manifest_written;
     struct mi_preload *preload;
     struct mi_reader *reader; /* NULL: not a source */
     struct mi_pump *pump;
@@ -212,6 +222,67 @@ static void say_direct(struct mi_job *job, const struct mi_error *why)
     notice(job, MI_FIRST_DIRECT, text);
 }
 
+/* As the kernel stamps files. */
+static int64_t realtime(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Read what earlier runs of the program have asked for.  Rank 0; trouble is
+ * said, and the job goes on.
+ */
+static int start_manifest(struct mi_job *job,
+                          const struct mi_job_config *config,
+                          struct mi_error *err)
+{
+    struct mi_error why;
+
+    if (job->rank > 0 || !config->manifest ||
+        (job->size == 1 && !config->manifest_build))
+        return 0;
+    if (mi_manifest_read(&job->manifest, config->manifest,
+                         config->manifest_key, &why) < 0)
+        mi_job_say(job, MI_FIRST_MANIFEST, why.text);
+    job->started = realtime();
+    job->manifest_path = strdup(config->manifest);
+    job->manifest_key = strdup(config->manifest_key);
+    job->asked = mi_asked_create(&job->manifest);
+    if (!job->manifest_path || !job->manifest_key || !job->asked)
+        return mi_fail_errno(err, "manifest");
+    return 0;
+}
+
+/* There is a manifest, so that what is going to be needed is known: whatever
+ * guesses that by other means ends here.
+ */
+static void on_manifest(struct mi_job *job)
+{
+    (void)job; /* mi_reader_exact(job->reader) goes here, once it is there */
+}
+
+/* Have the pool read all of it, in the order of need, behind what is asked. */
+static void replay(struct mi_job *job)
+{
+    const struct mi_manifest *manifest = &job->manifest;
+    struct mi_error err;
+
+    if (manifest->count == 0 || job->size == 1)
+        return;
+    on_manifest(job);
+    for (size_t i = 0; i < manifest->count; i++) {
+        const struct mi_question *question = &manifest->questions[i];
+
+        if (!mi_job_shared(job, question->key))
+            continue;
+        if (mi_reader_replay(job->reader, question, &err) != 0)
+            return; /* without threads or memory: nothing is lost */
+        job->replayed++;
+    }
+}
+
 static int start_reader(struct mi_job *job, const struct mi_job_config *config,
                         struct mi_error *err)
 {
@@ -234,7 +305,13 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
     if (job->size > 1 && !(job->refused = mi_refused_create()))
         return mi_fail_errno(err, "job");
     reader.refused = job->refused;
-    return mi_reader_create(&job->reader, &reader, err);
+    if (start_manifest(job, config, err) != 0)
+        return -1;
+    reader.asked = job->asked;
+    if (mi_reader_create(&job->reader, &reader, err) != 0)
+        return -1;
+    replay(job);
+    return 0;
 }
 
 static int start_pump(struct mi_job *job, struct mi_error *err)
@@ -514,6 +591,30 @@ static int wait_answer(struct mi_job *job, enum mi_query query,
     return rc;
 }
 
+/* The program of the rank that reads asks this. */
+static void record_ask(struct mi_job *job, enum mi_query query,
+                       const char *key, const char *extra)
+{
+    if (job->asked && !mi_job_forked())
+        mi_asked_add(job->asked, query, key, extra, MI_ASKER_OWN);
+}
+
+void mi_job_used(struct mi_job *job, const struct mi_record *record)
+{
+    if (job->asked && !mi_job_forked())
+        mi_asked_mark(job->asked, record);
+}
+
+void mi_job_own(struct mi_job *job, const char *directory)
+{
+    mi_asked_own(job->asked, directory);
+}
+
+void mi_job_needs(struct mi_job *job, enum mi_query query, const char *key)
+{
+    record_ask(job, query, key, "");
+}
+
 static int read_answer(struct mi_job *job, enum mi_query query,
                        const char *key, const char *extra,
                        const struct mi_record **record, struct mi_error *err)
@@ -533,6 +634,7 @@ int mi_job_ask(struct mi_job *job, enum mi_query query, const char *key,
 {
     if (!job->node.stored || strlen(key) > MI_PATH)
         return 0;
+    record_ask(job, query, key, extra);
     *record = mi_job_find(job, query, key);
     if (*record && (!pending(*record) || mi_job_source(job)))
         return 1;
@@ -555,6 +657,8 @@ int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
     mi_clock_count(MI_IO);
     rc = mi_reader_read(job->reader, query, key, extra, answer, err);
     mi_clock_leave();
+    if (rc == 0 && answer->entry.mtime < job->started)
+        record_ask(job, query, key, extra);
     return rc == 0 ? 1 : -1;
 }
 
@@ -818,13 +922,48 @@ static void on_finalize(void *arg)
         mi_job_say(job, MI_FIRST_END, err.text);
 }
 
+/* After all of MPI: nobody waits for this.  A job that has not come to its
+ * program has asked for nothing that would be of use.
+ */
+static void save_manifest(struct mi_job *job)
+{
+    struct mi_question *questions;
+    struct mi_error err;
+    size_t count;
+
+    if (!job->asked || !job->program ||
+        mi_asked_merge(job->asked, job->node.store, job->started, &questions,
+                       &count) <= 0)
+        return;
+    if (mi_manifest_write(job->manifest_path, job->manifest_key, questions,
+                          count, &err) == 0)
+        job->manifest_written = 1;
+    else
+        mi_job_say(job, MI_FIRST_MANIFEST, err.text);
+    free(questions);
+}
+
 int mi_job_finish(struct mi_job *job, struct mi_error *err)
 {
+    int rc = 0;
+
     if (mi_job_forked())
         return 0;
     if (wind_up(job, err) != 0)
         mi_job_say(job, MI_FIRST_END, err->text);
-    return job->ours ? mpimin_finalize(job->mpi, err) : 0;
+    if (job->ours)
+        rc = mpimin_finalize(job->mpi, err);
+    save_manifest(job);
+    return rc;
+}
+
+void mi_job_get_manifest(struct mi_job *job, struct mi_job_manifest *manifest)
+{
+    *manifest = (struct mi_job_manifest){.path = job->manifest_path,
+                                         .replayed = job->replayed,
+                                         .written = job->manifest_written};
+    if (!mi_job_forked())
+        mi_asked_counts(job->asked, &manifest->count);
 }
 
 const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i)

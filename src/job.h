@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "ahead.h"
+#include "asked.h"
 #include "clock.h"
 #include "error.h"
 #include "files.h"
@@ -42,6 +43,12 @@ struct mi_job_config {
     int patience;       /* seconds before a rank gives up; 0: 60 */
     int thread; /* highest enum mpimin_thread to ask for; -1: MULTIPLE */
     int report; /* gather the ranks' numbers at the end */
+    /* Rank 0: what the next run is to read ahead, and of what program it is
+     * (mi_identity_make()); NULL: no manifest.
+     */
+    const char *manifest;
+    const char *manifest_key;
+    int manifest_build; /* have one written where nobody reads it, too */
     struct mi_bytecode rule;
     /* Used only to see that all ranks have the same, as they have to have of
      * 'direct', 'report' and 'rule', too: */
@@ -49,6 +56,14 @@ struct mi_job_config {
     int strategy; /* enum mi_strategy */
     int no_site;  /* the user's -S */
     int optimize; /* how many -O */
+};
+
+/* What became of the manifest; on rank 0. */
+struct mi_job_manifest {
+    const char *path; /* lives as long as the process; NULL: there is none */
+    struct mi_asked_count count;
+    uint64_t replayed; /* questions that were read ahead */
+    int written;       /* at the end */
 };
 
 /* What a rank has to say at the end; gathered as bytes, one machine. */
@@ -112,6 +127,13 @@ int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
 /* Only look into the store. */
 const struct mi_record *mi_job_find(const struct mi_job *job,
                                     enum mi_query query, const char *key);
+/* For the manifest: the program uses an answer of mi_job_find(), or needs
+ * what is not asked here (a rank that is alone).
+ */
+void mi_job_used(struct mi_job *job, const struct mi_record *record);
+void mi_job_needs(struct mi_job *job, enum mi_query query, const char *key);
+/* mi_asked_own(), for the program's directory on the search path. */
+void mi_job_own(struct mi_job *job, const char *directory);
 /* Publish an answer made by this source: compiled code, or anything else that
  * the others are to find.  1, 0, -1 as above.
  */
@@ -176,9 +198,9 @@ void mi_job_program(struct mi_job *job);
 /* The numbers of this rank so far. */
 void mi_job_numbers(struct mi_job *job, struct mi_numbers *numbers);
 
-/* Serve the others until everybody is here, gather the numbers, and finalise
- * MPI if nobody has.  Collective; repeating it does no harm.  In a forked
- * child nothing happens.
+/* Serve the others until everybody is here, gather the numbers, finalise MPI
+ * if nobody has, and write the manifest.  Collective; repeating it does no
+ * harm.  In a forked child nothing happens.
  */
 int mi_job_finish(struct mi_job *job, struct mi_error *err);
 /* Numbers of rank i, gathered by mi_job_finish() on rank 0 (where 'report' was
@@ -194,6 +216,9 @@ const struct mi_numbers *mi_job_gathered(const struct mi_job *job, int i);
 int mi_job_refused(const struct mi_job *job, int i, const char **path,
                    const char **why);
 uint64_t mi_job_refused_count(const struct mi_job *job);
+
+/* After mi_job_finish(). */
+void mi_job_get_manifest(struct mi_job *job, struct mi_job_manifest *manifest);
 
 /* Remove what this rank keeps in memory filesystems.  The store stays mapped
  * and readable.  Local.

@@ -387,7 +387,7 @@ _roomy.__code__ = _roomy.__code__.replace(co_stacksize=33_000)
 
 def _report(ranks, options):
     report = core._module("report")
-    merged = report.merge(ranks, *core.refused())
+    merged = report.merge(ranks, *core.refused(), core.manifest())
     sys.stderr.write(report.text(merged, options.verbose))
     sys.stderr.flush()
     if options.timing is not True:
@@ -538,6 +538,7 @@ def _prepare(job, options, arguments):
     if program["kind"] != "error":
         first = _first_path(options, program)
         sys.path[:0] = first
+        core.own(first)
         _serve_data(job, options, first)
         _foresee(job, first)
     elif speaks and sys.stderr is not None:

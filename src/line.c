@@ -54,6 +54,8 @@ static const struct option {
     {0, "--strategy", MI_ITEM_STRATEGY, TAKEN_VALUE},
     {0, "--data", MI_ITEM_DATA, TAKEN_VALUE},
     {0, "--no-gc-defer", MI_ITEM_GC_DEFER, TAKEN},
+    {0, "--manifest", MI_ITEM_MANIFEST, TAKEN_VALUE},
+    {0, "--manifest-build", MI_ITEM_MANIFEST_BUILD, TAKEN},
     {0, "--share", MI_ITEM_SHARE, TAKEN_VALUE},
     {0, "--local", MI_ITEM_LOCAL, TAKEN_VALUE},
     {0, "--timing", MI_ITEM_TIMING, OPTIONAL_VALUE},

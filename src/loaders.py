@@ -335,7 +335,7 @@ def _compile(fullname, path):
         raise
     mtime, size = int(status["mtime"]), status["size"]
     data = bytes(_code_to_timestamp_pyc(code, mtime, size))
-    core.publish_bytecode(path, data, mtime, size)
+    core.publish_bytecode(path, data, int(status["mtime"] * 1e9), size)
     return code
 
 

@@ -81,11 +81,12 @@ int mi_mailbox_detached(const struct mi_mailbox *box);
 
 /* Set a bit; returns 1 for the first rank of the node that does. */
 int mi_mailbox_first(struct mi_mailbox *box, unsigned bit);
-#define MI_FIRST_CRASH 0  /* an uncaught exception is being shown */
-#define MI_FIRST_DIRECT 1 /* "modules are loaded directly" has been said */
-#define MI_FIRST_MIRROR 2 /* "objects are loaded directly" has been said */
-#define MI_FIRST_THREAD 3 /* "no MPI_THREAD_MULTIPLE" has been said */
-#define MI_FIRST_END 4    /* trouble at the end has been said */
+#define MI_FIRST_CRASH 0    /* an uncaught exception is being shown */
+#define MI_FIRST_DIRECT 1   /* "modules are loaded directly" has been said */
+#define MI_FIRST_MIRROR 2   /* "objects are loaded directly" has been said */
+#define MI_FIRST_THREAD 3   /* "no MPI_THREAD_MULTIPLE" has been said */
+#define MI_FIRST_END 4      /* trouble at the end has been said */
+#define MI_FIRST_MANIFEST 5 /* trouble with the manifest has been said */
 
 /* For what is said about memory: what the user can do. */
 #define MI_WAY_OUT                                                            \

@@ -297,6 +297,7 @@ cdef class Job:
         record = mi_job_find(self.job, query, key_text)
         if record != NULL and not (record.kind == MI_KIND_ABSENT
                                    and record.code == MI_CODE_PENDING):
+            mi_job_used(self.job, record)
             return record
         more = _fsencode(extra(path)) if extra is not None else b""
         cdef const char *more_text = more
@@ -399,6 +400,8 @@ def start(Options options):
     memcpy(config.job.rule.magic, <const char *>magic, 4)
     config.job.rule.check_hash = ord(check_hash_based_pycs[0])
     config.job.optimize = sys.flags.optimize
+    if rc == 0:
+        rc = mi_config_identify(&config, &options.c, python_text, getenv, &err)
     if rc == 0:
         with nogil:
             rc = mi_job_start(&job.job, &config.job, &err)
@@ -635,7 +638,10 @@ def bytecode(path):
 
 
 def publish_bytecode(path, data, mtime, size):
-    """Root: let the others have this .pyc (bytes; None: compile it)."""
+    """Root: let the others have this .pyc (bytes; None: compile it).
+
+    mtime: of the source, in nanoseconds
+    """
     cdef Job job = _job
     cdef mi_entry entry
     cdef mi_error err
@@ -1008,16 +1014,18 @@ def library(name, int flags, caller):
     cdef const mi_record *record
     cdef mi_error err
     cdef char place[PATH_MAX]
-    if job.is_direct() or mi_job_size(job.job) == 1:
+    if job.is_direct():
         return None, None, None
     if "/" in name:
         if not name.startswith("/"):
             name = posix.getcwd() + "/" + name
         if not job.is_shared(name):
             return None, None, None
-        record = job.ask(MI_MIRROR, name, None)
-    else:
-        record = job.ask(MI_MIRROR, caller + "\n" + name, None)
+    key = name if "/" in name else caller + "\n" + name
+    if mi_job_size(job.job) == 1:
+        mi_job_needs(job.job, MI_MIRROR, _fsencode(key))
+        return None, None, None
+    record = job.ask(MI_MIRROR, key, None)
     if record == NULL or not (record.kind == MI_KIND_MIRROR
                               or record.code == MI_MIRROR_REFUSED):
         return None, None, None
@@ -1578,6 +1586,36 @@ def refused():
     while mi_job_refused(job.job, <int>len(found), &path, &why):
         found.append([_fsdecode(path), why.decode("utf-8", "replace")])
     return found, mi_job_refused_count(job.job)
+
+
+def own(directories):
+    """Tell which are the program's own directories on sys.path: a list of one
+    or none, as str.  What is right there is nothing for the manifest.
+    """
+    for path in directories:
+        full = _full(path or ".")
+        full = full.removesuffix("/.").rstrip("/")
+        mi_job_own((<Job>_job).job, _fsencode(full))
+
+
+def manifest():
+    """What became of the manifest: a dict (docs/timing.md), or None if there
+    is none.  Local, on rank 0, after finish().
+    """
+    cdef Job job = _job
+    cdef mi_job_manifest found
+    mi_job_get_manifest(job.job, &found)
+    if found.path == NULL:
+        return None
+    return {
+        "file": _fsdecode(found.path),
+        "known": found.count.known,
+        "read_ahead": found.replayed,
+        "used": found.count.used,
+        "added": found.count.added,
+        "dropped": found.count.dropped,
+        "written": bool(found.written),
+    }
 
 
 def first_crash():

@@ -22,6 +22,7 @@ static const struct variable {
     {"PYTHON_MPI_STRATEGY", MI_ITEM_STRATEGY},
     {"PYTHON_MPI_DATA", MI_ITEM_DATA},
     {"PYTHON_MPI_GC_DEFER", MI_ITEM_GC_DEFER},
+    {"PYTHON_MPI_MANIFEST", MI_ITEM_MANIFEST},
     {"PYTHON_MPI_SHARE", MI_ITEM_SHARE},
     {"PYTHON_MPI_LOCAL", MI_ITEM_LOCAL},
 };
@@ -89,14 +90,18 @@ static int copy(char **place, const char *text, struct mi_error *err)
     return *place ? 0 : mi_usage_no_memory(err);
 }
 
+static int is_script(const char *text)
+{
+    size_t size = strlen(text);
+
+    return size >= 3 && strcmp(text + size - 3, ".py") == 0;
+}
+
 /* Refuse what shows that python's -I was meant. */
 static int set_mpi(struct mi_options *options, const struct mi_given *given,
                    struct mi_error *err)
 {
-    size_t size = strlen(given->text);
-
-    if (given->text[0] == '-' ||
-        (size >= 3 && strcmp(given->text + size - 3, ".py") == 0))
+    if (given->text[0] == '-' || is_script(given->text))
         return mi_usage_refuse(
             err,
             "%s takes an MPI (mpich, openmpi, intel, abi or the path of a "
@@ -153,6 +158,18 @@ static int set_data(struct mi_options *options, const struct mi_given *given,
     return 0;
 }
 
+/* Refuse what shows that the file was forgotten. */
+static int set_manifest(struct mi_options *options,
+                        const struct mi_given *given, struct mi_error *err)
+{
+    if (given->text[0] == '-' || is_script(given->text))
+        return mi_usage_refuse(err,
+                               "%s takes a file of its own or 'none', "
+                               "not " MI_USAGE_VALUE,
+                               given->origin, given->text);
+    return copy(&options->manifest, given->text, err);
+}
+
 static int set_verbose(struct mi_options *options,
                        const struct mi_given *given, struct mi_error *err)
 {
@@ -199,6 +216,7 @@ static const struct setter {
     {MI_ITEM_DATA, set_data},     {MI_ITEM_VERBOSE, set_verbose},
     {MI_ITEM_DIRECT, set_direct}, {MI_ITEM_MAX_STORE, set_max_store},
     {MI_ITEM_GC_DEFER, set_gc_defer},
+    {MI_ITEM_MANIFEST, set_manifest},
 };
 
 static int set_values(struct mi_options *options, const struct mi_line *line,
@@ -215,6 +233,29 @@ static int set_values(struct mi_options *options, const struct mi_line *line,
             setters[i].set(options, given, err) != 0)
             return -1;
     }
+    return 0;
+}
+
+/* What is to be built must be asked for.  A manifest that the environment
+ * forbids is the usual one then.
+ */
+static int set_build(struct mi_options *options, const struct mi_line *line,
+                     const struct sources *sources, struct mi_error *err)
+{
+    options->manifest_build = line->counts[MI_ITEM_MANIFEST_BUILD] > 0;
+    if (!options->manifest_build)
+        return 0;
+    if (options->direct || options->strategy == MI_STRATEGY_NONE)
+        return mi_usage_refuse(err, "--manifest-build needs what %s turns off",
+                               options->direct ? "--direct"
+                                               : "--strategy none");
+    if (!options->manifest || strcmp(options->manifest, "none") != 0)
+        return 0;
+    if (last_of(&sources->line, MI_ITEM_MANIFEST))
+        return mi_usage_refuse(err,
+                               "--manifest-build contradicts --manifest none");
+    free(options->manifest);
+    options->manifest = NULL;
     return 0;
 }
 
@@ -287,7 +328,8 @@ static int set_all(struct mi_options *options, const struct mi_line *line,
         .line = {line->given, line->count},
         .environment = {given, read_environment(get, given)}};
 
-    if (set_values(options, line, &sources, err) != 0)
+    if (set_values(options, line, &sources, err) != 0 ||
+        set_build(options, line, &sources, err) != 0)
         return -1;
     /* Options add to the variables, and win where the two contradict. */
     if (join_prefixes(options, &sources.environment, err) != 0)
@@ -350,5 +392,6 @@ void mi_options_clear(struct mi_options *options)
     free(options->mpi);
     free(options->tmpdir);
     free(options->timing_file);
+    free(options->manifest);
     *options = (struct mi_options){.program = MI_PROGRAM_NONE};
 }

@@ -55,10 +55,12 @@ struct mi_options {
     char *timing_file; /* --timing=FILE; or NULL */
     enum mi_strategy strategy;
     enum mi_data data;
-    int gc_defer;      /* garbage collection waits for the end of imports */
-    char **share;      /* absolute path prefixes without a trailing slash; */
-    char **local;      /* no prefix is in both */
-    int version_level; /* 1 for -V, 2 for -VV */
+    int gc_defer;       /* garbage collection waits for the end of imports */
+    char *manifest;     /* --manifest, as it was given ("none"); or NULL */
+    int manifest_build; /* --manifest-build; 'manifest' is a file, or NULL */
+    char **share;       /* absolute path prefixes without a trailing slash; */
+    char **local;       /* no prefix is in both */
+    int version_level;  /* 1 for -V, 2 for -VV */
 };
 
 /* Read the command line 'argv' (NULL-terminated, without the launcher's own

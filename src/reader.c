@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "objects.h"
 #include "pace.h"
@@ -278,8 +279,15 @@ static int read_answer(struct mi_reader *reader, enum mi_query query,
     }
 }
 
+/* Is there no such thing? */
+static int is_absent(const struct mi_entry *entry)
+{
+    return entry->kind == MI_KIND_ABSENT && entry->code < MI_CODE_PENDING;
+}
+
+/* 'flags' of an ask: 0 without an answer, too. */
 static int answer_read(struct mi_reader *reader, enum mi_query query,
-                       const char *key, const char *extra,
+                       const char *key, const char *extra, unsigned flags,
                        const struct mi_record **record, struct mi_error *err)
 {
     struct mi_answer answer;
@@ -288,13 +296,17 @@ static int answer_read(struct mi_reader *reader, enum mi_query query,
     *record = mi_store_find(reader->config.store, query, key, strlen(key));
     if (*record)
         return 1;
+    if (query == MI_CODE)
+        mi_asked_add(reader->config.asked, query, key, extra, MI_ASKER_NOBODY);
     if (read_answer(reader, query, key, extra,
                     mi_store_room(reader->config.store), &answer, err) != 0)
         return -1;
     if (answer.entry.code == MI_READ_REFUSED)
         mi_refused_add(reader->config.refused, key,
                        "too large for the node store");
-    rc = mi_reader_publish(reader, &answer.entry, record, err);
+    rc = flags & MI_ASK_PRESENT && is_absent(&answer.entry)
+             ? 0
+             : mi_reader_publish(reader, &answer.entry, record, err);
     mi_answer_clear(&answer);
     return rc;
 }
@@ -328,19 +340,21 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
 }
 
 static int answer_new(struct mi_reader *reader, enum mi_query query,
-                      const char *key, const char *extra,
+                      const char *key, const char *extra, unsigned flags,
                       const struct mi_record **record, struct mi_error *err)
 {
-    if (query == MI_MIRROR)
-        return answer_mirror(reader, key, record, err);
-    if (query == MI_COPY)
-        return mi_objects_copy(reader->objects, key, record, err);
-    return answer_read(reader, query, key, extra, record, err);
+    if (query != MI_MIRROR && query != MI_COPY)
+        return answer_read(reader, query, key, extra, flags, record, err);
+    if (flags & MI_ASK_PRESENT && access(key, F_OK) != 0)
+        return 0;
+    return query == MI_MIRROR
+               ? answer_mirror(reader, key, record, err)
+               : mi_objects_copy(reader->objects, key, record, err);
 }
 
-int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
-                     const char *key, const char *extra,
-                     const struct mi_record **record, struct mi_error *err)
+static int answer(struct mi_reader *reader, enum mi_query query,
+                  const char *key, const char *extra, unsigned flags,
+                  const struct mi_record **record, struct mi_error *err)
 {
     struct flight flight = {.query = query, .key = key};
     struct mi_lap lap = {0};
@@ -358,7 +372,7 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
         rc = 0;
     } else {
         mi_lap_begin(&lap);
-        rc = answer_new(reader, query, key, extra, record, err);
+        rc = answer_new(reader, query, key, extra, flags, record, err);
         mi_lap_end(&lap);
     }
 
@@ -367,6 +381,13 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
+}
+
+int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
+                     const char *key, const char *extra,
+                     const struct mi_record **record, struct mi_error *err)
+{
+    return answer(reader, query, key, extra, 0, record, err);
 }
 
 /* ---- the pool ----------------------------------------------------------- */
@@ -389,16 +410,18 @@ static void answer_ask(struct mi_reader *reader, const struct item *item,
     enum mi_query query;
     const struct mi_record *record;
     struct mi_error err;
+    struct mi_ask ask;
     int rc;
 
     if (mi_ask_unpack(item->message, item->size, &query, &key, &key_size,
                       &extra, &extra_size, &err) != 0)
         return; /* mi_reader_submit() has checked it */
+    memcpy(&ask, item->message, sizeof(ask));
     memcpy(key_text, key, key_size);
     key_text[key_size] = '\0';
     memcpy(extra_text, extra, extra_size);
     extra_text[extra_size] = '\0';
-    rc = mi_reader_answer(reader, query, key_text, extra_text, &record, &err);
+    rc = answer(reader, query, key_text, extra_text, ask.flags, &record, &err);
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
@@ -492,6 +515,21 @@ static int submit_locked(struct mi_reader *reader, struct queue *queue,
     return 0;
 }
 
+/* For the manifest.  The texts are not terminated. */
+static void record_ask(struct mi_reader *reader, enum mi_query query,
+                       const char *key, size_t key_size, const char *extra,
+                       size_t extra_size)
+{
+    char key_text[PATH_MAX], extra_text[PATH_MAX];
+
+    if (!reader->config.asked)
+        return;
+    snprintf(key_text, sizeof(key_text), "%.*s", (int)key_size, key);
+    snprintf(extra_text, sizeof(extra_text), "%.*s", (int)extra_size, extra);
+    mi_asked_add(reader->config.asked, query, key_text, extra_text,
+                 MI_ASKER_OTHER);
+}
+
 int mi_reader_submit(struct mi_reader *reader, const void *message,
                      size_t size, struct mi_error *err)
 {
@@ -504,6 +542,7 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
                       &extra_size, err) != 0)
         return -1;
+    record_ask(reader, query, key, key_size, extra, extra_size);
     record = mi_store_find(reader->config.store, query, key, key_size);
     if (record && record->code != MI_CODE_PENDING)
         return 0;
@@ -515,10 +554,12 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     return rc;
 }
 
-int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
-                    const char *key, const char *extra, struct mi_error *err)
+static int read_ahead(struct mi_reader *reader, enum mi_query query,
+                      const char *key, const char *extra, unsigned flags,
+                      struct mi_error *err)
 {
     unsigned char message[MI_ASK_MAX];
+    struct mi_ask ask;
     size_t size;
     int rc;
 
@@ -527,6 +568,9 @@ int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
     if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
                     &size, err) != 0)
         return -1;
+    memcpy(&ask, message, sizeof(ask));
+    ask.flags = flags;
+    memcpy(message, &ask, sizeof(ask));
     pthread_mutex_lock(&reader->lock);
     rc = submit_locked(reader, &reader->aheads, message, size, err);
     pthread_mutex_unlock(&reader->lock);
@@ -638,6 +682,20 @@ int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
 void mi_reader_exact(struct mi_reader *reader)
 {
     mi_ahead_end(reader->ahead);
+}
+
+int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
+                    const char *key, const char *extra, struct mi_error *err)
+{
+    return read_ahead(reader, query, key, extra, 0, err);
+}
+
+int mi_reader_replay(struct mi_reader *reader,
+                     const struct mi_question *question, struct mi_error *err)
+{
+    return read_ahead(
+        reader, question->query, question->key, question->extra,
+        question->flags & MI_MANIFEST_ABSENT ? 0 : MI_ASK_PRESENT, err);
 }
 
 int mi_reader_settle(struct mi_reader *reader)

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "ahead.h"
+#include "asked.h"
 #include "error.h"
 #include "files.h"
 #include "mailbox.h"
@@ -29,6 +30,7 @@ struct mi_reader_config {
     char *const *share;         /* prefixes of the tree, and of what is not: */
     char *const *local;         /* mi_prefixes_shared(); lists, or NULL */
     struct mi_refused *refused; /* what is loaded directly; may be NULL */
+    struct mi_asked *asked;     /* by other ranks; may be NULL */
     char *const *loaded;        /* struct mi_objects_config */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
@@ -84,6 +86,11 @@ int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
  * whatever mi_reader_foresee() was or will be told, imports are not followed.
  */
 void mi_reader_exact(struct mi_reader *reader);
+/* The same of a manifest's question, of which is published that there is no
+ * such thing only if that was so before: the program may make it yet.
+ */
+int mi_reader_replay(struct mi_reader *reader,
+                     const struct mi_question *question, struct mi_error *err);
 /* Nobody is going to ask any more: forget what was to be read ahead.  Returns
  * the number of questions that are still to be answered; 0: the threads rest.
  */

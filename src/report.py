@@ -23,13 +23,14 @@ NODES_LISTED = 8  # more than this are summed up, unless verbose
 _TOTALS = ("bytes_read", "bytes_sent", "operations")
 
 
-def merge(ranks, refused=(), refused_count=0):
+def merge(ranks, refused=(), refused_count=0, manifest=None):
     """Return the report of a job.  Local; nothing is sent.
 
     ranks: list with one dict per rank in the order of the ranks, None for a
     rank that did not answer.  The dicts go into the report unchanged.
     refused: (path, why) of what every rank had to load directly; if that is
     not all, refused_count is how many there are.
+    manifest: what became of it, a dict, or None if there is none.
     Works with any number of answers, also with none.
     """
     answers = [rank for rank in ranks if rank is not None]
@@ -45,6 +46,7 @@ def merge(ranks, refused=(), refused_count=0):
         "nodes": _nodes(answers),
         "refused": [list(pair) for pair in refused],
         "refused_count": max(len(refused), refused_count),
+        "manifest": manifest,
         "ranks": list(ranks),
     }
 
@@ -61,6 +63,7 @@ def text(report, verbose):
     else:
         lines = [_title(report), *_phase_lines(report), *_total_lines(report)]
         lines += _node_lines(report, verbose)
+    lines += _manifest_lines(report)
     lines += _refused_lines(report)
     if report["missing"]:
         lines.append(
@@ -230,6 +233,18 @@ def _node_summary(label, sizes):
         f"{label:<6} per node   min {_bytes(min(sizes))} "
         f"mean {_bytes(mean)} max {_bytes(max(sizes))}"
     )
+
+
+def _manifest_lines(report):
+    """What rank 0 knew before, and has learnt."""
+    manifest = report["manifest"]
+    if manifest is None:
+        return []
+    return [
+        f"manifest     read ahead {manifest['read_ahead']}   "
+        f"used by rank 0 {manifest['used']}   new {manifest['added']}   "
+        f"{_printable(manifest['file'])}"
+    ]
 
 
 def _refused_lines(report):

@@ -222,6 +222,9 @@ static int start_job(struct native *native, struct mi_error *err)
     config.job.optimize = native->optimize;
     config.job.launcher = MI_LAUNCHER_NATIVE;
     if (rc == 0)
+        rc = mi_config_identify(&config, &native->options,
+                                native->environment.python, getenv, err);
+    if (rc == 0)
         rc = mi_job_start(&native->job, &config.job, err);
     mi_config_clear(&config);
     return rc;

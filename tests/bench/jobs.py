@@ -79,6 +79,7 @@ class Setting:
         variables["PYTHON_MPI_SHARE"] = ":".join([shared, *self.share])
         variables["PYTHON_MPI_TMPDIR"] = str(self.store)
         variables["XDG_CACHE_HOME"] = str(self.scratch / "cache")
+        variables["PYTHON_MPI_MANIFEST"] = "none"
         if variant == "python-mpi":
             variables["PYTHON_MPI_PYTHON"] = sys.executable
         return variables | added

@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include <elf.h>
+#include <pthread.h>
 
 #include "../../src/mirror.h"
 #include "../../src/reader.h"
@@ -32,6 +33,8 @@ struct fixture {
     struct mi_mirror *mirror;
     struct mi_reader *reader;
     uint64_t operations, bytes; /* made before the test */
+    struct mi_asked *asked; /* borrowed, or NULL */
+    pthread_mutex_t *gate;  /* notices wait for it; NULL: they do not */
     atomic_int notices;
     int slow;       /* milliseconds that a notice takes */
     unsigned first; /* of the last notice */
@@ -44,10 +47,14 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
 
     if (f->slow)
         check_sleep(f->slow);
-    if (atomic_fetch_add(&f->notices, 1) > 0)
-        return;
-    f->first = first;
-    snprintf(f->notice, sizeof(f->notice), "%s", text);
+    if (atomic_fetch_add(&f->notices, 1) == 0) {
+        f->first = first;
+        snprintf(f->notice, sizeof(f->notice), "%s", text);
+    }
+    if (f->gate) {
+        pthread_mutex_lock(f->gate);
+        pthread_mutex_unlock(f->gate);
+    }
 }
 
 /* Directories for the tree and the mirror, in a new one. */
@@ -83,6 +90,7 @@ static inline void fixture_open(struct fixture *f, size_t capacity,
     struct mi_reader_config config = {
         .share = f->share,
         .local = f->local,
+        .asked = f->asked,
         .rule = {.magic = FIXTURE_MAGIC, .check_hash = 'd'},
         .threads = threads,
         .stream = stream,

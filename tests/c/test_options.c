@@ -349,6 +349,7 @@ static void test_nothing_given_defaults(void)
     CHECK(options.strategy == MI_STRATEGY_ALL);
     CHECK(options.max_store.kind == MI_LIMIT_DEFAULT);
     CHECK(options.data == MI_DATA_PACKAGES && options.gc_defer);
+    CHECK(!options.manifest && !options.manifest_build);
     CHECK(are(options.share, "") && are(options.local, ""));
     CHECK(options.version_level == 0 && asked == (int)VARIABLES);
     mi_options_clear(&options);
@@ -441,6 +442,8 @@ static const char *shown(const struct mi_options *options, enum mi_item item)
         return options->mpi;
     if (item == MI_ITEM_TMPDIR)
         return options->tmpdir;
+    if (item == MI_ITEM_MANIFEST)
+        return options->manifest;
     if (item == MI_ITEM_STRATEGY)
         return names[options->strategy];
     if (item == MI_ITEM_DATA)
@@ -496,6 +499,8 @@ static const struct form {
     {MI_ITEM_STRATEGY, "--strategy=", "names", {"none", "names", "all"}},
     {MI_ITEM_DATA, "--data ", "none", {"none", "packages"}},
     {MI_ITEM_DATA, "--data=", "none", {"none", "packages"}},
+    {MI_ITEM_MANIFEST, "--manifest ", "none", {"none", "/a=b", "m"}},
+    {MI_ITEM_MANIFEST, "--manifest=", "/m", {"none", "/a=b", "m"}},
     {MI_ITEM_SHARE, "--share ", "/else", {"/a=b"}},
     {MI_ITEM_SHARE, "--share=", "/else", {"/a=b"}},
     {MI_ITEM_LOCAL, "--local ", "/else", {"/a=b"}},
@@ -575,6 +580,8 @@ static void test_variables_count(void)
         {MI_ITEM_STRATEGY, "names", "names"},
         {MI_ITEM_DATA, "none", "none"},
         {MI_ITEM_DATA, "packages", "packages"},
+        {MI_ITEM_MANIFEST, "none", "none"},
+        {MI_ITEM_MANIFEST, "/cache/m", "/cache/m"},
         {MI_ITEM_SHARE, "/a:/b/c", "/a /b/c"},
         {MI_ITEM_LOCAL, "/a:/b/c", "/a /b/c"},
     };
@@ -610,6 +617,19 @@ static void test_verbose_and_direct_count_and_win(void)
     mi_options_clear(&options);
     options = parsed("-dd a.py -v", "");
     CHECK(options.verbose == 0 && options.direct == 1);
+    mi_options_clear(&options);
+}
+
+static void test_manifest_build_wins_over_variable(void)
+{
+    struct mi_options options =
+        parsed("--manifest-build a.py", "PYTHON_MPI_MANIFEST=none");
+
+    CHECK(options.manifest_build && !options.manifest);
+    CHECK(are(options.words, "a.py"));
+    mi_options_clear(&options);
+    options = parsed("--manifest-build a.py", "PYTHON_MPI_MANIFEST=/m");
+    CHECK(options.manifest_build && is(options.manifest, "/m"));
     mi_options_clear(&options);
 }
 
@@ -746,6 +766,16 @@ static void test_bad_value_is_refused_by_name(void)
          "percentage (0% to 100%), not 'much'"},
         {"", "PYTHON_MPI_DATA=all",
          "PYTHON_MPI_DATA must be one of 'none' or 'packages', not 'all'"},
+        {"--manifest app.py", "",
+         "--manifest takes a file of its own or 'none', not 'app.py'"},
+        {"--manifest -m mod", "",
+         "--manifest takes a file of its own or 'none', not '-m'"},
+        {"--manifest-build -d a.py", "",
+         "--manifest-build needs what --direct turns off"},
+        {"--manifest-build --strategy none a.py", "",
+         "--manifest-build needs what --strategy none turns off"},
+        {"--manifest-build --manifest none a.py", "PYTHON_MPI_MANIFEST=/m",
+         "--manifest-build contradicts --manifest none"},
         {"--data=1", "",
          "--data must be one of 'none' or 'packages', not '1'"},
         {"--strategy=All", "",
@@ -790,8 +820,8 @@ static const struct {
     {"--=", "unknown option --="},
     {"--ver", "unknown option --ver"},
     {"---", "unknown option ---"},
-    {"--manifest none", "unknown option --manifest"},
-    {"--manifest=none", "unknown option --manifest=none"},
+    {"--manifests none", "unknown option --manifests"},
+    {"--manifests=none", "unknown option --manifests=none"},
     {"--version=1", "unknown option --version=1"},
     {"--verbose=2", "unknown option --verbose=2"},
     {"--check-hash-based-pycs=never",
@@ -810,6 +840,7 @@ static const struct {
     {"--share ''", "Argument expected for the --share option"},
     {"--local", "Argument expected for the --local option"},
     {"--strategy=", "Argument expected for the --strategy option"},
+    {"--manifest=", "Argument expected for the --manifest option"},
     {"--max-store=", "Argument expected for the --max-store option"},
     {"--max-store", "Argument expected for the --max-store option"},
     {"--max", "unknown option --max"},
@@ -1153,7 +1184,7 @@ static void test_help_names_every_option_and_variable(void)
     }
     CHECK(strstr(text, "PYTHON_MPI_PYTHON=/path/bin/python") != NULL);
     CHECK(strstr(text, "VIRTUAL_ENV") != NULL);
-    CHECK(!is_listed(text, "--manifest") && !is_listed(text, "-Z"));
+    CHECK(is_listed(text, "--manifest-build") && !is_listed(text, "-Z"));
     free(text);
 }
 
@@ -1212,6 +1243,7 @@ int main(void)
     test_variables_count();
     test_empty_variable_counts_as_unset();
     test_verbose_and_direct_count_and_win();
+    test_manifest_build_wins_over_variable();
     test_timing_takes_no_separate_file();
     test_last_value_wins();
     test_bad_variable_is_no_matter_where_an_option_wins();

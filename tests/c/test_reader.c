@@ -300,6 +300,163 @@ static void test_submit_many_all_answered(void)
     fixture_clear(&f);
 }
 
+/* ---- reading ahead --------------------------------------------------------
+ */
+
+static int has_noticed(void *arg)
+{
+    struct fixture *f = arg;
+
+    return atomic_load(&f->notices) > 0;
+}
+
+static int has_six(void *arg)
+{
+    struct fixture *f = arg;
+
+    return mi_store_count(f->store) == 6;
+}
+
+/* A reader whose only thread is held by the gate: it says that there is no
+ * room for an object.
+ */
+static void make_held(struct fixture *f, struct mi_budget *budget,
+                      pthread_mutex_t *gate)
+{
+    static const char *const nothing[] = {NULL};
+
+    fixture_make(f, 8 * MIB, 1, 1, 0);
+    budget->limit = 1;
+    mi_mirror_set_budget(f->mirror, budget);
+    f->gate = gate;
+    pthread_mutex_lock(gate);
+    fixture_object(fixture_path(f, "x.so"), nothing, NULL);
+    CHECK(fixture_submit(f, MI_MIRROR, fixture_path(f, "x.so"), "", NULL) ==
+          0);
+    CHECK(check_until(has_noticed, f, 10));
+}
+
+static int ahead(struct fixture *f, const char *name)
+{
+    return mi_reader_ahead(f->reader, MI_STAT, fixture_path(f, name), "",
+                           NULL);
+}
+
+static void test_ahead_comes_after_asks_in_order(void)
+{
+    static const char *const names[] = {"d", "e", "a", "b", "c"};
+    const struct mi_record *record, *before = NULL;
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    struct mi_budget budget = {.limit = 0};
+    struct fixture f;
+
+    make_held(&f, &budget, &gate);
+    CHECK(ahead(&f, "a") == 0 && ahead(&f, "b") == 0 && ahead(&f, "c") == 0);
+    CHECK(fixture_submit(&f, MI_STAT, fixture_path(&f, "d"), "", NULL) == 0);
+    CHECK(fixture_submit(&f, MI_STAT, fixture_path(&f, "e"), "", NULL) == 0);
+    pthread_mutex_unlock(&gate);
+    CHECK(check_until(has_six, &f, 10));
+    for (int i = 0; i < 5; i++, before = record) {
+        record = fixture_find(&f, MI_STAT, fixture_path(&f, names[i]));
+        CHECK_FOR(names[i], record && record > before);
+    }
+    /* What is known is no work. */
+    CHECK(ahead(&f, "a") == 0 && mi_reader_settle(f.reader) == 0);
+    fixture_clear(&f);
+}
+
+static void test_ahead_forgotten_at_the_end(void)
+{
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    struct mi_budget budget = {.limit = 0};
+    struct fixture f;
+
+    make_held(&f, &budget, &gate);
+    CHECK(ahead(&f, "a") == 0 && ahead(&f, "b") == 0);
+    CHECK(fixture_submit(&f, MI_STAT, fixture_path(&f, "d"), "", NULL) == 0);
+    CHECK(mi_reader_settle(f.reader) == 2); /* the object, and d */
+    pthread_mutex_unlock(&gate);
+    CHECK(check_until(fixture_idle, &f, 10));
+    CHECK(fixture_find(&f, MI_STAT, fixture_path(&f, "d")) != NULL);
+    CHECK(fixture_find(&f, MI_STAT, fixture_path(&f, "a")) == NULL);
+    CHECK(mi_store_count(f.store) == 2);
+    fixture_clear(&f);
+}
+
+/* That something is gone is told only if it was so before. */
+static void test_replay_absent_told_if_it_was(void)
+{
+    static const enum mi_query queries[] = {MI_STAT, MI_LIST, MI_CODE,
+                                            MI_MIRROR, MI_COPY};
+    struct mi_question question = {.extra = ""};
+    struct fixture f;
+
+    fixture_make(&f, 8 * MIB, 1, 1, 0);
+    question.key = fixture_path(&f, "gone");
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        question.query = queries[i];
+        CHECK(mi_reader_replay(f.reader, &question, NULL) == 0);
+    }
+    question.query = MI_READ;
+    question.flags = MI_MANIFEST_ABSENT;
+    CHECK(mi_reader_replay(f.reader, &question, NULL) == 0);
+    while (mi_store_count(f.store) == 0)
+        check_sleep(2);
+    CHECK(mi_store_count(f.store) == 1); /* the last one, of one thread */
+    CHECK(fixture_find(&f, MI_READ, question.key) != NULL);
+    CHECK(atomic_load(&f.notices) == 0);
+    /* Who asks gets an answer. */
+    CHECK(fixture_ask(&f, MI_STAT, question.key) != NULL);
+    fixture_clear(&f);
+}
+
+static void test_ahead_no_threads_refused(void)
+{
+    struct fixture f;
+    struct mi_error err;
+
+    fixture_make(&f, MIB, 0, 0, 0);
+    mi_error_clear(&err);
+    CHECK(mi_reader_ahead(f.reader, MI_STAT, "/", "", &err) == -1);
+    CHECK(err.domain != MI_NONE && err.text[0] != '\0');
+    fixture_clear(&f);
+}
+
+/* ---- the manifest's record ------------------------------------------------
+ */
+
+/* Of asks only; with the .pyc's place of what was read ahead. */
+static void test_asks_recorded_ahead_is_not(void)
+{
+    const struct mi_manifest none = {.count = 0};
+    struct mi_asked *asked = mi_asked_create(&none);
+    struct mi_question *questions = NULL;
+    struct fixture f;
+    size_t count = 0;
+
+    fixture_place(&f);
+    f.asked = asked;
+    fixture_open(&f, 8 * MIB, 0, 1, 0);
+    check_write(fixture_path(&f, "a.py"), "", 0);
+    CHECK(mi_reader_ahead(f.reader, MI_CODE, fixture_path(&f, "a.py"),
+                          "/a.pyc", NULL) == 0);
+    CHECK(ahead(&f, "b") == 0);
+    CHECK(fixture_submit(&f, MI_STAT, fixture_path(&f, "d"), "", NULL) == 0);
+    CHECK(fixture_ask(&f, MI_STAT, f.tree) != NULL); /* nobody's */
+    while (mi_store_count(f.store) < 4)
+        check_sleep(2);
+    /* Its answer is there by now. */
+    CHECK(fixture_submit(&f, MI_STAT, fixture_path(&f, "b"), "", NULL) == 0);
+    mi_asked_add(asked, MI_CODE, fixture_path(&f, "a.py"), "", MI_ASKER_OWN);
+    CHECK(mi_asked_merge(asked, f.store, INT64_MAX, &questions, &count) == 1);
+    CHECK(count == 3 && strcmp(questions[0].key, fixture_path(&f, "d")) == 0 &&
+          strcmp(questions[1].key, fixture_path(&f, "b")) == 0 &&
+          strcmp(questions[2].extra, "/a.pyc") == 0);
+    free(questions);
+    fixture_clear(&f);
+    mi_asked_destroy(asked);
+}
+
 static void test_submit_malformed_refused(void)
 {
     struct fixture f;
@@ -715,6 +872,11 @@ int main(void)
     test_code_no_pycache_not_looked_for();
     test_answer_stream_gone_nothing_read();
     test_submit_many_all_answered();
+    test_ahead_comes_after_asks_in_order();
+    test_ahead_forgotten_at_the_end();
+    test_replay_absent_told_if_it_was();
+    test_ahead_no_threads_refused();
+    test_asks_recorded_ahead_is_not();
     test_submit_malformed_refused();
     test_submit_no_threads_refused();
     test_submit_odd_paths_answered();

@@ -307,6 +307,8 @@ class Runner:
         added["PYTHON_MPI_RANKS_PER_NODE"] = str(per_node)
         added["PYTHON_MPI_TMPDIR"] = str(store)
         added["PYTHON_MPI_SHARE"] = ":".join(self.shared_prefixes())
+        # A job is not to know what another one has asked for.
+        added["PYTHON_MPI_MANIFEST"] = "none"
         return added
 
     def shared_prefixes(self):

@@ -316,6 +316,20 @@ def test_json_has_a_line_per_rank():
     assert sum(line.startswith('  {"rank": ') for line in lines) == 40
 
 
+def test_manifest_one_line_only_if_there_is_one():
+    counts = {"known": 9, "read_ahead": 8, "used": 7, "added": 2}
+    manifest = {"file": "/c/a\nb", "dropped": 1, "written": True, **counts}
+    merged = report.merge(job(2), (), 0, manifest)
+    lines = report.text(merged, 0).splitlines()
+    assert (
+        "manifest     read ahead 8   used by rank 0 7   new 2   /c/a\\nb"
+        in lines
+    )
+    assert json.loads(report.to_json(merged))["manifest"] == manifest
+    without = report.text(report.merge(job(2)), 0)
+    assert len(without.splitlines()) == len(lines) - 1
+
+
 def test_json_refuses_what_is_not_json():
     with pytest.raises(ValueError):
         report.to_json(report.merge([answer(0, run=float("nan"))]))

@@ -1,0 +1,415 @@
+#include "asked.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BITS_MIN 12 /* slots of the first table: 4096 */
+
+/* Those of the manifest come first, in its order. */
+struct item {
+    struct mi_question question;
+    uint64_t hash;
+    int asker; /* the highest enum mi_asker that has asked in this run */
+    int young; /* modified in this run */
+    int known_absent, absent; /* known: there is an answer */
+    int mine;                 /* the texts: allocated here; bits: key, extra */
+};
+
+#define MINE_KEY 1
+#define MINE_EXTRA 2
+
+struct mi_asked {
+    pthread_mutex_t lock;
+    struct item *items;
+    size_t count, room;
+    size_t known;    /* items of the manifest */
+    uint32_t *order; /* numbers of items as they were first asked; 'room' */
+    size_t asked;    /* so many are in it */
+    uint32_t *slots; /* 1 + number of an item, by its hash; 0: none */
+    uint64_t mask;
+    size_t bytes; /* of new texts */
+    char *own;    /* the program's directory; or NULL */
+};
+
+/* ---- the table ---------------------------------------------------------- */
+
+/* Its slot, or the empty one where it would be.  Two questions of one hash
+ * count as the same: one hint is lost.
+ */
+static uint32_t *find(const struct mi_asked *asked, uint64_t hash)
+{
+    uint64_t i = hash & asked->mask;
+
+    while (asked->slots[i] && asked->items[asked->slots[i] - 1].hash != hash)
+        i = (i + 1) & asked->mask;
+    return &asked->slots[i];
+}
+
+static int rehash(struct mi_asked *asked, size_t size)
+{
+    uint32_t *slots = calloc(size, sizeof(*slots));
+
+    if (!slots)
+        return -1;
+    free(asked->slots);
+    asked->slots = slots;
+    asked->mask = size - 1;
+    for (size_t i = 0; i < asked->count; i++)
+        *find(asked, asked->items[i].hash) = (uint32_t)i + 1;
+    return 0;
+}
+
+/* Room for one more item. */
+static int make_room(struct mi_asked *asked)
+{
+    size_t room = asked->room * 2;
+    struct item *items;
+    uint32_t *order;
+
+    if (asked->count < asked->room)
+        return 0;
+    if (room > UINT32_MAX / 4)
+        return -1;
+    items = realloc(asked->items, room * sizeof(*items));
+    if (!items)
+        return -1;
+    asked->items = items;
+    order = realloc(asked->order, room * sizeof(*order));
+    if (!order)
+        return -1;
+    asked->order = order;
+    if (rehash(asked, room * 2) != 0)
+        return -1;
+    asked->room = room;
+    return 0;
+}
+
+static int start(struct mi_asked *asked, size_t known)
+{
+    size_t room = (size_t)1 << BITS_MIN;
+
+    while (room < known + known / 2)
+        room *= 2;
+    asked->items = calloc(room, sizeof(*asked->items));
+    asked->order = calloc(room, sizeof(*asked->order));
+    asked->room = room;
+    return asked->items && asked->order ? rehash(asked, room * 2) : -1;
+}
+
+static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
+{
+    for (size_t i = 0; i < manifest->count; i++) {
+        const struct mi_question *question = &manifest->questions[i];
+        uint64_t hash =
+            mi_key_hash(question->query, question->key, strlen(question->key));
+        uint32_t *slot = find(asked, hash);
+
+        if (*slot)
+            continue;
+        asked->items[asked->count] =
+            (struct item){.question = *question, .hash = hash};
+        *slot = (uint32_t)++asked->count;
+    }
+    asked->known = asked->count;
+}
+
+struct mi_asked *mi_asked_create(const struct mi_manifest *manifest)
+{
+    struct mi_asked *asked = calloc(1, sizeof(*asked));
+
+    if (!asked)
+        return NULL;
+    pthread_mutex_init(&asked->lock, NULL);
+    if (start(asked, manifest->count) != 0) {
+        mi_asked_destroy(asked);
+        return NULL;
+    }
+    know(asked, manifest);
+    return asked;
+}
+
+void mi_asked_destroy(struct mi_asked *asked)
+{
+    if (!asked)
+        return;
+    for (size_t i = 0; i < asked->count; i++) {
+        struct item *item = &asked->items[i];
+
+        if (item->mine & MINE_KEY)
+            free((char *)(uintptr_t)item->question.key);
+        if (item->mine & MINE_EXTRA)
+            free((char *)(uintptr_t)item->question.extra);
+    }
+    pthread_mutex_destroy(&asked->lock);
+    free(asked->items);
+    free(asked->order);
+    free(asked->slots);
+    free(asked->own);
+    free(asked);
+}
+
+/* ---- asking ------------------------------------------------------------- */
+
+/* A copy within the bounds of a manifest, or NULL. */
+static char *copy(struct mi_asked *asked, const char *text)
+{
+    size_t size = strlen(text) + 1;
+
+    if (size > MI_PATH || asked->bytes + size > MI_MANIFEST_MAX)
+        return NULL;
+    asked->bytes += size;
+    return strdup(text);
+}
+
+/* The item of that question, which is made if there is none; or NULL. */
+static struct item *item_of(struct mi_asked *asked, enum mi_query query,
+                            const char *key, uint64_t hash)
+{
+    uint32_t *slot = find(asked, hash);
+    char *text;
+
+    if (*slot)
+        return &asked->items[*slot - 1];
+    text = make_room(asked) == 0 ? copy(asked, key) : NULL;
+    if (!text)
+        return NULL;
+    asked->items[asked->count] =
+        (struct item){.question = {.query = query, .key = text, .extra = ""},
+                      .hash = hash,
+                      .mine = MINE_KEY};
+    *find(asked, hash) = (uint32_t)++asked->count;
+    return &asked->items[asked->count - 1];
+}
+
+static void set_extra(struct mi_asked *asked, struct item *item,
+                      const char *extra)
+{
+    char *text;
+
+    if (!extra[0] || item->question.extra[0])
+        return;
+    text = copy(asked, extra);
+    if (!text)
+        return;
+    item->question.extra = text;
+    item->mine |= MINE_EXTRA;
+}
+
+static void count(struct mi_asked *asked, struct item *item,
+                  enum mi_asker asker)
+{
+    if (asker == MI_ASKER_NOBODY || item->asker >= (int)asker)
+        return;
+    if (item->asker == MI_ASKER_NOBODY)
+        asked->order[asked->asked++] = (uint32_t)(item - asked->items);
+    item->asker = (int)asker;
+}
+
+static void add(struct mi_asked *asked, enum mi_query query, const char *key,
+                uint64_t hash, const char *extra, enum mi_asker asker)
+{
+    struct item *item;
+
+    pthread_mutex_lock(&asked->lock);
+    item = item_of(asked, query, key, hash);
+    if (item) {
+        set_extra(asked, item, extra);
+        count(asked, item, asker);
+    }
+    pthread_mutex_unlock(&asked->lock);
+}
+
+void mi_asked_add(struct mi_asked *asked, enum mi_query query, const char *key,
+                  const char *extra, enum mi_asker asker)
+{
+    if (asked && key[0] == '/')
+        add(asked, query, key, mi_key_hash(query, key, strlen(key)), extra,
+            asker);
+}
+
+void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record)
+{
+    if (asked)
+        add(asked, (enum mi_query)record->query, mi_record_key(record),
+            record->hash, "", MI_ASKER_OWN);
+}
+
+void mi_asked_own(struct mi_asked *asked, const char *directory)
+{
+    if (!asked || asked->own)
+        return;
+    pthread_mutex_lock(&asked->lock);
+    asked->own = strdup(directory); /* without memory it is a hint less */
+    pthread_mutex_unlock(&asked->lock);
+}
+
+/* ---- the next manifest -------------------------------------------------- */
+
+static int is_known(const struct mi_asked *asked, const struct item *item)
+{
+    return item < asked->items + asked->known;
+}
+
+/* Is it a file right in the program's directory, or that directory? */
+static int is_own(const struct mi_asked *asked,
+                  const struct mi_question *question)
+{
+    size_t size = asked->own ? strlen(asked->own) : 0;
+    const char *rest = question->key + size;
+
+    if (size == 0 || strncmp(question->key, asked->own, size) != 0)
+        return 0;
+    return !rest[0] || (rest[0] == '/' && !strchr(rest + 1, '/') &&
+                        question->query != MI_LIST);
+}
+
+/* Can it be read ahead?  Bytecode only where it is known to lie. */
+static int is_fit(const struct mi_asked *asked, const struct item *item)
+{
+    const struct mi_question *question = &item->question;
+
+    return !item->young && !is_own(asked, question) &&
+           (question->query != MI_CODE || question->extra[0]);
+}
+
+static void judge(struct mi_asked *asked, const struct mi_store *store,
+                  int64_t since)
+{
+    const struct mi_record *record;
+
+    for (size_t i = 0; i < asked->count; i++) {
+        struct item *item = &asked->items[i];
+
+        record = mi_store_find(store, item->question.query, item->question.key,
+                               strlen(item->question.key));
+        item->young = record && record->mtime >= since;
+        item->known_absent = record != NULL;
+        item->absent = record && record->kind == MI_KIND_ABSENT &&
+                       record->code < MI_CODE_PENDING;
+    }
+}
+
+static unsigned flags_of(const struct item *item)
+{
+    unsigned flags = item->question.flags;
+
+    if (item->asker == MI_ASKER_OWN)
+        flags |= MI_MANIFEST_OWN;
+    if (item->known_absent)
+        flags = item->absent ? flags | MI_MANIFEST_ABSENT
+                             : flags & ~MI_MANIFEST_ABSENT;
+    return flags;
+}
+
+/* What the next run will know of a question that has been asked. */
+static int is_new(const struct mi_asked *asked, const struct item *item)
+{
+    return item->asker != MI_ASKER_NOBODY && !is_known(asked, item) &&
+           is_fit(asked, item);
+}
+
+/* Has rank 0's program begun or ceased to ask it?  Of the others' questions
+ * only the first is ever seen: later runs have answered them before.
+ */
+static int has_changed(const struct mi_asked *asked, const struct item *item)
+{
+    if (!is_known(asked, item))
+        return is_new(asked, item);
+    if (!is_fit(asked, item) || flags_of(item) != item->question.flags)
+        return 1;
+    if (item->question.flags & MI_MANIFEST_OWN)
+        return item->asker != MI_ASKER_OWN || item->question.age > 0;
+    return 0;
+}
+
+/* It as the next manifest has it; 0 if that has not. */
+static int next(const struct mi_asked *asked, const struct item *item,
+                struct mi_question *question)
+{
+    *question = item->question;
+    question->flags = flags_of(item);
+    if (!is_fit(asked, item))
+        return 0;
+    if (item->asker != MI_ASKER_NOBODY) {
+        question->age = 0;
+        return 1;
+    }
+    question->age++;
+    return is_known(asked, item) && question->age < MI_MANIFEST_AGE;
+}
+
+/* The known ones from number i on that nobody has asked. */
+static size_t put_unasked(const struct mi_asked *asked, size_t i,
+                          struct mi_question *to)
+{
+    size_t n = 0;
+
+    for (; i < asked->known && asked->items[i].asker == MI_ASKER_NOBODY; i++)
+        n += (size_t)next(asked, &asked->items[i], to + n);
+    return n;
+}
+
+static size_t put_all(const struct mi_asked *asked, struct mi_question *to)
+{
+    size_t n = put_unasked(asked, 0, to);
+
+    for (size_t i = 0; i < asked->asked; i++) {
+        const struct item *item = &asked->items[asked->order[i]];
+
+        n += (size_t)next(asked, item, to + n);
+        if (is_known(asked, item))
+            n += put_unasked(asked, asked->order[i] + 1u, to + n);
+    }
+    return n;
+}
+
+static int merge(struct mi_asked *asked, struct mi_question **questions,
+                 size_t *count)
+{
+    size_t i = 0;
+
+    while (i < asked->count && !has_changed(asked, &asked->items[i]))
+        i++;
+    if (i == asked->count)
+        return 0;
+    *questions = calloc(asked->count + 1, sizeof(**questions));
+    if (!*questions)
+        return -1;
+    *count = put_all(asked, *questions);
+    return 1;
+}
+
+int mi_asked_merge(struct mi_asked *asked, const struct mi_store *store,
+                   int64_t since, struct mi_question **questions,
+                   size_t *count)
+{
+    int rc;
+
+    pthread_mutex_lock(&asked->lock);
+    judge(asked, store, since);
+    rc = merge(asked, questions, count);
+    pthread_mutex_unlock(&asked->lock);
+    return rc;
+}
+
+void mi_asked_counts(struct mi_asked *asked, struct mi_asked_count *counts)
+{
+    struct mi_question question;
+
+    *counts = (struct mi_asked_count){.known = 0};
+    if (!asked)
+        return;
+    pthread_mutex_lock(&asked->lock);
+    counts->known = asked->known;
+    for (size_t i = 0; i < asked->count; i++) {
+        const struct item *item = &asked->items[i];
+
+        counts->used += is_known(asked, item) && item->asker == MI_ASKER_OWN;
+        counts->added += (size_t)is_new(asked, item);
+        counts->dropped +=
+            is_known(asked, item) && !next(asked, item, &question);
+    }
+    pthread_mutex_unlock(&asked->lock);
+}
