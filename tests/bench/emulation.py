@@ -15,7 +15,7 @@ import subprocess
 from jobs import ROOT
 
 SLOWFS = ROOT / "build" / "slowfs"
-KEYS = ("meta-us", "rtt-us", "mbps")
+KEYS = ("meta-us", "rtt-us", "mbps", "cache-ms")
 PATIENCE = 20.0
 CLONE_NEWNS = 0x20000
 MS_REC, MS_SLAVE = 0x4000, 0x80000

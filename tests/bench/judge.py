@@ -129,7 +129,7 @@ def parse_options(words):
     add(
         "--emulate",
         type=emulation_values,
-        metavar="meta-us=N,rtt-us=N,mbps=N",
+        metavar="meta-us=N,rtt-us=N,mbps=N,cache-ms=N",
         help="measure on an emulated slow filesystem over the tree",
     )
     add("--json", metavar="FILE", help="write all that was measured")

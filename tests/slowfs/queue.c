@@ -5,7 +5,7 @@
 
 #define SECOND 1000000000
 
-static int64_t now(void)
+int64_t slow_queue_now(void)
 {
     struct timespec t;
 
@@ -13,9 +13,10 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
 }
 
-int64_t slow_queue_take(struct slow_queue *queue, int64_t service)
+int64_t slow_queue_take(struct slow_queue *queue, int64_t time,
+                        int64_t service)
 {
-    int64_t start = now(), end;
+    int64_t start = time, end;
 
     pthread_mutex_lock(&queue->lock);
     if (queue->free_at > start)

@@ -20,10 +20,13 @@ struct slow_queue {
         PTHREAD_MUTEX_INITIALIZER, 0, 0                                       \
     }
 
-/* Give the server something that takes it 'service' nanoseconds; return when
- * it is done with that.
+int64_t slow_queue_now(void);
+
+/* Give the server, at 'time', something that takes it 'service' nanoseconds;
+ * return when it is done with that.
  */
-int64_t slow_queue_take(struct slow_queue *queue, int64_t service);
+int64_t slow_queue_take(struct slow_queue *queue, int64_t time,
+                        int64_t service);
 
 /* Sleep until 'time' has come; signals do not end it early. */
 void slow_queue_sleep(int64_t time);

@@ -1,6 +1,6 @@
 /* slowfs: a directory once more, read-only, behind a slow file server.
  *
- *     slowfs [-o meta-us=N,rtt-us=N,mbps=N] SOURCE MOUNTPOINT
+ *     slowfs [-o meta-us=N,rtt-us=N,mbps=N,cache-ms=N] SOURCE MOUNTPOINT
  *
  * The server has two queues.  Whatever is not a read of a file's bytes takes
  * it meta-us microseconds, one request after the other; reads go one after
@@ -8,14 +8,20 @@
  * each answer comes rtt-us later, which clients spend beside each other.
  * Nothing is kept between two uses of a name or a file: the kernel asks each
  * time, for each part of a path, and an open file's pages are the only ones
- * that it may use again.  Closing, and what the kernel forgets, are free.
+ * that it may use again.  Closing, and what the kernel forgets, are free. With
+ * cache-ms the kernel remembers names, also those that are not there, and
+ * attributes for that long, and pages of unchanged files: for all processes
+ * alike, which are the ranks of one node then.
+ *
+ * What a request takes to come here and its answer to go back, without a
+ * server, is measured at the start and is part of the times above.
  *
  * It serves until its standard input ends, SIGINT, SIGTERM or SIGHUP comes, or
  * somebody else unmounts it; then it unmounts, also what is in use.  So it
  * does not outlive the one who holds the other end of its standard input.
  * After "ready" it answers each line of its input by one line: "reset" by
  * "ok", and "counts" by a JSON object, {"processes": see census.h,
- * "meta_busy": S, "data_busy": S, in seconds}.
+ * "meta_busy": S, "data_busy": S, "overhead": S, in seconds}.
  */
 #define FUSE_USE_VERSION 31
 
@@ -27,6 +33,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +52,8 @@
 #define STACK (256 * 1024)
 #define FD_PATH_SIZE 32
 #define LINE_SIZE 256
+#define PROBES 101
+#define CALIBRATION 100000 /* nanoseconds of service of a probe */
 
 struct directory {
     DIR *stream;
@@ -51,17 +61,32 @@ struct directory {
     off_t offset;           /* of the pending one, or of the next */
 };
 
-static int64_t meta_ns, rtt_ns, bytes_per_us;
+static int64_t meta_ns, rtt_ns, bytes_per_us, cache_ms;
+static int64_t overhead_ns; /* of this machine, without a server */
+static atomic_bool is_calibrating;
+static _Atomic double timeout; /* of what the kernel remembers, in s */
 static struct slow_queue meta = SLOW_QUEUE_INIT;
 static struct slow_queue data = SLOW_QUEUE_INIT;
 
 /* ---- time --------------------------------------------------------------- */
 
+/* When the request that is here now would have come to a real server, if its
+ * answer left there in time.
+ */
+static int64_t came_at(void)
+{
+    return slow_queue_now() - overhead_ns;
+}
+
 static void charge_meta(fuse_req_t request, enum slow_kind kind)
 {
+    if (is_calibrating) {
+        slow_queue_sleep(slow_queue_now() + CALIBRATION);
+        return;
+    }
     slow_census_count(fuse_req_ctx(request)->pid, kind, 0);
     if (meta_ns || rtt_ns)
-        slow_queue_sleep(slow_queue_take(&meta, meta_ns) + rtt_ns);
+        slow_queue_sleep(slow_queue_take(&meta, came_at(), meta_ns) + rtt_ns);
 }
 
 static void charge_data(fuse_req_t request, size_t bytes)
@@ -72,7 +97,7 @@ static void charge_data(fuse_req_t request, size_t bytes)
     if (bytes_per_us)
         service = (int64_t)bytes * 1000 / bytes_per_us;
     if (service || rtt_ns)
-        slow_queue_sleep(slow_queue_take(&data, service) + rtt_ns);
+        slow_queue_sleep(slow_queue_take(&data, came_at(), service) + rtt_ns);
 }
 
 /* ---- operations --------------------------------------------------------- */
@@ -87,7 +112,7 @@ static void start(void *context, struct fuse_conn_info *connection)
     (void)context;
     connection->want &=
         ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-                    FUSE_CAP_SPLICE_READ);
+                    FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ);
     connection->max_background = THREADS;
     connection->congestion_threshold = THREADS;
 }
@@ -101,12 +126,11 @@ static void lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
     memset(&entry, 0, sizeof(entry));
     charge_meta(request, SLOW_LOOKUP);
     code = slow_nodes_lookup(parent, name, &id, &entry.attr);
-    if (code != 0) {
-        fuse_reply_err(request, code);
-        return;
-    }
     entry.ino = id;
-    if (fuse_reply_entry(request, &entry) != 0)
+    entry.entry_timeout = entry.attr_timeout = timeout;
+    if (code != 0 && (code != ENOENT || cache_ms == 0))
+        fuse_reply_err(request, code);
+    else if (fuse_reply_entry(request, &entry) != 0 && code == 0)
         slow_nodes_forget(id, 1);
 }
 
@@ -125,7 +149,7 @@ static void get_attributes(fuse_req_t request, fuse_ino_t id,
     charge_meta(request, SLOW_GETATTR);
     if (fstatat(slow_nodes_fd(id), "", &status,
                 AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0)
-        fuse_reply_attr(request, &status, 0);
+        fuse_reply_attr(request, &status, timeout);
     else
         fuse_reply_err(request, errno);
 }
@@ -172,6 +196,7 @@ static void open_file(fuse_req_t request, fuse_ino_t id,
         return;
     }
     file->fh = (uint64_t)fd;
+    file->keep_cache = cache_ms > 0;
     if (fuse_reply_open(request, file) != 0)
         close(fd);
 }
@@ -340,9 +365,11 @@ static void answer(const char *line)
     } else if (strcmp(line, "counts") == 0) {
         fputs("{\"processes\": ", stdout);
         slow_census_print(stdout);
-        printf(", \"meta_busy\": %.6f, \"data_busy\": %.6f}\n",
+        printf(", \"meta_busy\": %.6f, \"data_busy\": %.6f, "
+               "\"overhead\": %.6f}\n",
                (double)slow_queue_busy(&meta) / 1e9,
-               (double)slow_queue_busy(&data) / 1e9);
+               (double)slow_queue_busy(&data) / 1e9,
+               (double)overhead_ns / 1e9);
     } else {
         puts("what?");
     }
@@ -395,6 +422,17 @@ static void wait_for_end(int signals)
 
 /* ---- start -------------------------------------------------------------- */
 
+/* Let this thread run before the clients, if that is allowed: a file server
+ * has processors of its own.  It needs little, but at once.
+ */
+static void take_precedence(void)
+{
+    struct sched_param parameter = {.sched_priority = 1};
+
+    if (sched_setscheduler(0, SCHED_RR, &parameter) != 0)
+        setpriority(PRIO_PROCESS, 0, -20);
+}
+
 /* Serve requests until the filesystem is unmounted. */
 static void *serve(void *argument)
 {
@@ -402,6 +440,7 @@ static void *serve(void *argument)
     struct fuse_buf buffer = {.mem = NULL};
     int got;
 
+    take_precedence();
     do {
         got = fuse_session_receive_buf(session, &buffer);
         if (got > 0)
@@ -427,6 +466,34 @@ static int start_threads(struct fuse_session *session)
     return code;
 }
 
+static int compare(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Set overhead_ns to the median of some requests that are made here. */
+static void calibrate(const char *mountpoint)
+{
+    int64_t taken[PROBES];
+    struct stat status;
+    int done = 0;
+
+    is_calibrating = true;
+    while (done < PROBES) {
+        int64_t start = slow_queue_now();
+
+        if (stat(mountpoint, &status) != 0)
+            break;
+        taken[done++] = slow_queue_now() - start - CALIBRATION;
+    }
+    is_calibrating = false;
+    qsort(taken, (size_t)done, sizeof(*taken), compare);
+    if (done > 0 && taken[done / 2] > 0)
+        overhead_ns = taken[done / 2];
+}
+
 /* Block the signals that end us; return a descriptor to read them from. */
 static int take_signals(void)
 {
@@ -439,17 +506,6 @@ static int take_signals(void)
     signal(SIGPIPE, SIG_IGN);
     sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
-/* Run before the clients, if that is allowed: a file server has processors of
- * its own.  It needs little, but at once.
- */
-static void take_precedence(void)
-{
-    struct sched_param parameter = {.sched_priority = 1};
-
-    if (sched_setscheduler(0, SCHED_RR, &parameter) != 0)
-        setpriority(PRIO_PROCESS, 0, -20);
 }
 
 /* Every file that the kernel remembers has a descriptor. */
@@ -469,14 +525,14 @@ static void raise_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Set what "meta-us=N,rtt-us=N,mbps=N" says, N whole numbers.  Returns 0, or
+/* Set what "meta-us=N,rtt-us=N,..." says, N whole numbers.  Returns 0, or
  * -1 if it says something else.
  */
 static int parse(char *text)
 {
-    static char words[][8] = {"meta-us", "rtt-us", "mbps"};
-    char *const keys[] = {words[0], words[1], words[2], NULL};
-    int64_t *const targets[] = {&meta_ns, &rtt_ns, &bytes_per_us};
+    static char words[][9] = {"meta-us", "rtt-us", "mbps", "cache-ms"};
+    char *const keys[] = {words[0], words[1], words[2], words[3], NULL};
+    int64_t *const targets[] = {&meta_ns, &rtt_ns, &bytes_per_us, &cache_ms};
     char *value, *end;
 
     while (*text) {
@@ -510,6 +566,9 @@ static int run(const char *mountpoint)
         return 1;
     code = start_threads(session);
     if (code == 0) {
+        if (meta_ns || rtt_ns || bytes_per_us)
+            calibrate(mountpoint);
+        timeout = (double)cache_ms / 1e3;
         puts("ready");
         fflush(stdout);
         wait_for_end(signals);
@@ -529,13 +588,12 @@ int main(int argc, char **argv)
     while ((option = getopt(argc, argv, "o:")) != -1)
         bad |= option != 'o' || parse(optarg) != 0;
     if (bad || argc - optind != 2) {
-        fputs("usage: slowfs [-o meta-us=N,rtt-us=N,mbps=N] SOURCE "
+        fputs("usage: slowfs [-o meta-us=N,rtt-us=N,mbps=N,cache-ms=N] SOURCE "
               "MOUNTPOINT\n",
               stderr);
         return 2;
     }
     raise_limit();
-    take_precedence();
     /* Sleep for as long as was asked for, in all threads. */
     prctl(PR_SET_TIMERSLACK, 1UL);
     code = slow_nodes_start(argv[optind]);
