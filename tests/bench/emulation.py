@@ -14,7 +14,9 @@ import subprocess
 
 from jobs import ROOT
 
-SLOWFS = ROOT / "build" / "slowfs"
+SLOWFS = pathlib.Path(
+    os.environ.get("MPIIMPORT_SLOWFS", ROOT / "build" / "slowfs")
+)
 KEYS = ("meta-us", "rtt-us", "mbps", "cache-ms")
 PATIENCE = 20.0
 CLONE_NEWNS = 0x20000
@@ -54,9 +56,7 @@ class Emulation:
     def __init__(self, source, mount, values):
         self.mount = pathlib.Path(mount)
         if not SLOWFS.exists():
-            raise NotEmulated(
-                f"{SLOWFS} is not built (it needs libfuse3-dev)"
-            )
+            raise NotEmulated(f"{SLOWFS} is not built (it needs libfuse3-dev)")
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
             raise NotEmulated("/dev/fuse is not there, or not ours to use")
         options = ",".join(f"{key}={values[key]}" for key in KEYS)

@@ -14,6 +14,7 @@ KINDS = {
     "read": ("read",),
     "other": ("other", "start"),
 }
+WHO = {"first": "rank 0", "others": "others, all", "unknown": "no rank"}
 METADATA = ("lookup", "stat", "list", "open", "other")
 PHASES = (
     "FIND", "IO", "COMM", "LOAD", "LOADFile", "LOADDirect", "SITE", "BOOT",
@@ -105,14 +106,16 @@ def operation_rows(ranks, found):
     for label, runs in measured(found).items():
         if label == LOCAL:
             continue
-        operations = typical(runs).get("operations") or {}
-        for who, name in (("first", "rank 0"), ("others", "others, all")):
-            counts = operations.get(who)
-            if counts is None or (who == "others" and ranks == 1):
+        operations = typical(runs).get("operations")
+        if not operations:
+            continue
+        for who, name in WHO.items():
+            counts = operations.get(who) or {}
+            if not counts and (who != "others" or ranks == 1):
                 continue
             row = sums(counts)
-            size = counts.get("bytes")
-            if not any(row.values()) and "total" in counts:
+            size = counts.get("bytes", 0 if not counts else None)
+            if "total" in counts:
                 cells = [str(counts["total"]), *("-" for _ in KINDS)]
             else:
                 total = sum(row[column] for column in METADATA)
@@ -151,6 +154,22 @@ def _block(title, tables):
     return "\n".join(lines) if len(lines) > 1 else ""
 
 
+def options_text(values):
+    """Return {key: number} as text."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def machine_text(machine):
+    """Return the line on the machine and its noise."""
+    shares = [share for share in machine["others"].values()]
+    most = f"{max(shares):.0%}" if shares else "-"
+    return (
+        f"machine: {machine['processors']} processors, Python "
+        f"{machine['python']}; of the processors' time others (slowfs, too) "
+        f"used up to {most}"
+    )
+
+
 def result_text(result):
     """Return all tables."""
     counts = {int(ranks): found for ranks, found in result["counts"].items()}
@@ -164,13 +183,10 @@ def result_text(result):
     head = [
         f"program: {' '.join(result['program'])}",
         f"tree: {where}"
-        + (
-            " behind an emulated server: "
-            + ", ".join(f"{key} {value}" for key, value in emulated.items())
-            if emulated
-            else ""
-        ),
-    ]
+        + (f" behind an emulated server: {options_text(emulated)}"
+           if emulated else ""),
+        machine_text(result["machine"]),
+    ]  # fmt: skip
     head += [f"note: {note}" for note in result["notes"]]
     blocks = [
         "\n".join(head),

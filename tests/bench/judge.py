@@ -35,6 +35,7 @@ from emulation import (
 )
 from figures import result_text
 from jobs import ROOT, JobFailed, run, say
+from noise import Noise
 from operations import trace_variant
 from prefix import (
     NoEnvironment,
@@ -219,9 +220,7 @@ class Place:
         mount = self.scratch / "mount"
         mount.mkdir()
         try:
-            self.emulation = Emulation(
-                self.tree, mount, self.options.emulate
-            )
+            self.emulation = Emulation(self.tree, mount, self.options.emulate)
         except NotEmulated as why:
             self.notes.append(f"measured without emulation: {why}")
             say(self.notes[-1])
@@ -245,6 +244,7 @@ class Judge:
         self.options = options
         self.emulation = emulation
         self.failures = []
+        self.noise = Noise()
 
     def one(self, ranks, label):
         """Run one job; return what it took, as the manual says."""
@@ -417,10 +417,12 @@ def measure_in(options, place, scratch, store):
         "failures": judge.failures,
     }
     for ranks in options.ranks:
-        found = judge.count(ranks)
+        with judge.noise.during(many(ranks)):
+            found = judge.count(ranks)
         if strace:
             judge.trace(ranks, found)
         result["counts"][str(ranks)] = found
+    result["machine"]["others"] = judge.noise.shares()
     return result
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 
-from figures import measured, walls
+from figures import measured, options_text, walls
 
 
 def draw(result, path):
@@ -13,7 +13,7 @@ def draw(result, path):
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 5))
     lines = {}
@@ -35,15 +35,13 @@ def draw(result, path):
     counts = sorted(map(int, result["counts"]))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlabel("ranks")
     axes.set_ylabel("wall time in s")
     emulated = result["emulate"]
-    axes.set_title(
-        ", ".join(f"{key} {value}" for key, value in emulated.items())
-        if emulated
-        else result["tree"]
-    )
+    axes.set_title(options_text(emulated) if emulated else result["tree"])
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
     figure.tight_layout()

@@ -78,5 +78,3 @@ def generate(directory):
         lines.append(f"from . import part{p:03}")
     (top / "__init__.py").write_text("\n".join(lines) + "\n")
     return top
-
-

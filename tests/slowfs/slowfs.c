@@ -29,12 +29,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "census.h"
@@ -64,7 +67,8 @@ struct directory {
 static int64_t meta_ns, rtt_ns, bytes_per_us, cache_ms;
 static int64_t overhead_ns; /* of this machine, without a server */
 static atomic_bool is_calibrating;
-static _Atomic double timeout; /* of what the kernel remembers, in s */
+static _Thread_local bool is_greeting; /* the first answer comes next */
+static _Atomic double timeout;         /* of what the kernel remembers, in s */
 static struct slow_queue meta = SLOW_QUEUE_INIT;
 static struct slow_queue data = SLOW_QUEUE_INIT;
 
@@ -113,6 +117,7 @@ static void start(void *context, struct fuse_conn_info *connection)
     connection->want &=
         ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ);
+    is_greeting = true;
     connection->max_background = THREADS;
     connection->congestion_threshold = THREADS;
 }
@@ -352,6 +357,50 @@ static const struct fuse_lowlevel_ops operations = {
     .statfs = get_filesystem,
 };
 
+/* ---- what the library does not say ---------------------------------------
+ */
+
+/* Before its release 3.17 the library does not hand FUSE_CAP_PARALLEL_DIROPS
+ * on to the kernel, which then lets new names in one directory wait for each
+ * other whoever asks.  So the flag is put into the answer here.
+ */
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 14)
+static ssize_t send_answer(int fd, struct iovec *parts, int count, void *user)
+{
+    (void)user;
+    if (is_greeting && count > 1 &&
+        parts[1].iov_len > offsetof(struct fuse_init_out, max_background)) {
+        struct fuse_init_out *answer = parts[1].iov_base;
+
+        answer->flags |= FUSE_PARALLEL_DIROPS;
+    }
+    is_greeting = false;
+    return writev(fd, parts, count);
+}
+
+static ssize_t receive(int fd, void *buffer, size_t size, void *user)
+{
+    (void)user;
+    return read(fd, buffer, size);
+}
+
+static int take_over(struct fuse_session *session)
+{
+    static const struct fuse_custom_io io = {
+        .writev = send_answer,
+        .read = receive,
+    };
+
+    return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+}
+#else
+static int take_over(struct fuse_session *session)
+{
+    (void)session;
+    return 0;
+}
+#endif
+
 /* ---- control ------------------------------------------------------------ */
 
 /* Answer one line of the standard input. */
@@ -564,7 +613,9 @@ static int run(const char *mountpoint)
         return 1;
     if (fuse_session_mount(session, mountpoint) != 0)
         return 1;
-    code = start_threads(session);
+    code = take_over(session);
+    if (code == 0)
+        code = start_threads(session);
     if (code == 0) {
         if (meta_ns || rtt_ns || bytes_per_us)
             calibrate(mountpoint);
@@ -573,7 +624,7 @@ static int run(const char *mountpoint)
         fflush(stdout);
         wait_for_end(signals);
     } else {
-        fprintf(stderr, "slowfs: threads: %s\n", strerror(code));
+        fprintf(stderr, "slowfs: start: %s\n", strerror(abs(code)));
     }
     /* The threads end with the process, whatever they wait for. */
     fuse_session_unmount(session);
