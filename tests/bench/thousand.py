@@ -59,12 +59,12 @@ def imports_of(p, m):
     return "\n".join(lines) or "import sys"
 
 
-def generate(directory):
-    """Write the package and its bytecode into a directory; return its path."""
+def generate(directory, packages=PACKAGES):
+    """Write the package into a directory; return its path."""
     top = pathlib.Path(directory, NAME)
     top.mkdir()
-    lines = [f'"""{PACKAGES} packages."""', f"COUNT = {PACKAGES * MODULES}"]
-    for p in range(PACKAGES):
+    lines = [f'"""{packages} packages."""', f"COUNT = {packages * MODULES}"]
+    for p in range(packages):
         package = top / f"part{p:03}"
         package.mkdir()
         text = [f'"""Package {p}."""']
