@@ -50,25 +50,33 @@ class Contest(Setting):
     """The setting of all jobs; their variants are contenders' labels.
 
     contenders: {label: Contender}; words: the program, as python3 takes it
-    manifests: directory of the manifests; known: whether there are such
+    manifests: directory of the manifests
+    known: the launchers' options about manifests
+    prefixes: directories that the environment is read from
     """
 
     contenders: dict = dataclasses.field(default_factory=dict)
     words: tuple = ()
     manifests: pathlib.Path | None = None
-    known: bool = False
+    known: tuple = ()
+    prefixes: tuple = ()
 
-    def manifest_of(self, contender, ranks):
+    def manifest_of(self, contender, ranks, first):
         """Return the words that choose a manifest."""
         if not self.known:
             return []
         if contender.strategy != "manifest":
             return ["--manifest", "none"]
         name = f"{contender.launcher}-{ranks}"
-        return ["--manifest", str(self.manifests / name)]
+        words = ["--manifest", str(self.manifests / name)]
+        # Else a single rank records nothing.
+        return words + list(self.known[1:] if first else ())
 
-    def options(self, label, ranks, report):
-        """Return a launcher's options; report: file for its report."""
+    def options(self, label, ranks, report, first=False):
+        """Return a launcher's options.
+
+        report: file for its report; first: whether to make the manifest
+        """
         contender = self.contenders[label]
         if contender.launcher is None:
             return []
@@ -81,7 +89,7 @@ class Contest(Setting):
             "--share",
             str(contender.tree),
             f"--timing={report}",
-            *self.manifest_of(contender, ranks),
+            *self.manifest_of(contender, ranks, first),
         ]
 
     def start_of_rank(self, label):
@@ -97,8 +105,7 @@ class Contest(Setting):
 
     def tree_prefixes(self):
         """Return the directories that are the tree under test."""
-        trees = {str(one.tree) for one in self.contenders.values()}
-        return sorted(trees)
+        return list(self.prefixes)
 
     def environment(self, label, added):
         """Return a job's whole environment."""
@@ -117,8 +124,8 @@ class Contest(Setting):
         return variables | added
 
 
-def knows_manifests(launcher):
-    """Whether a launcher has the option --manifest."""
+def manifest_options(launcher):
+    """Return those of a launcher's options that are about manifests."""
     try:
         done = subprocess.run(
             [launcher, "--help"],
@@ -129,8 +136,9 @@ def knows_manifests(launcher):
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return False
-    return "--manifest" in done.stdout
+        return ()
+    known = ("--manifest", "--manifest-build")
+    return tuple(word for word in known if word in done.stdout.split())
 
 
 def contenders(launchers, strategies, tree, local):

@@ -24,7 +24,7 @@ from contenders import (
     STRATEGIES,
     Contest,
     contenders,
-    knows_manifests,
+    manifest_options,
 )
 from emulation import (
     Emulation,
@@ -40,6 +40,7 @@ from operations import trace_variant
 from prefix import (
     NoEnvironment,
     copy_environment,
+    inquire,
     is_free,
     is_whole,
     packages_of,
@@ -227,6 +228,10 @@ class Place:
             return
         self.local, self.tree = self.tree, mount
 
+    def prefixes(self):
+        """Return the directories that the environment is read from."""
+        return tuple({str(self.tree), inquire(self.python)["base"]})
+
     def end(self):
         """Unmount."""
         if self.emulation is not None:
@@ -246,13 +251,16 @@ class Judge:
         self.failures = []
         self.noise = Noise()
 
-    def one(self, ranks, label):
-        """Run one job; return what it took, as the manual says."""
+    def one(self, ranks, label, first=False):
+        """Run one job; return what it took, as the manual says.
+
+        first: whether it has to make a manifest
+        """
         report = self.contest.scratch / "report.json"
         report.unlink(missing_ok=True)
         if self.emulation is not None:
             self.emulation.reset()
-        words = self.contest.options(label, ranks, report)
+        words = self.contest.options(label, ranks, report, first)
         wall, processor = run(self.contest, ranks, label, words)
         found = {"wall": wall, "cpu": processor, "report": None}
         if report.exists():
@@ -276,10 +284,10 @@ class Judge:
             for who, name in (("first", "root"), ("others", "others"))
         }  # fmt: skip
 
-    def attempt(self, ranks, label):
+    def attempt(self, ranks, label, first=False):
         """Return what one job took, or None if it failed."""
         try:
-            found = self.one(ranks, label)
+            found = self.one(ranks, label, first)
         except (JobFailed, NotEmulated, OSError, ValueError) as error:
             self.failures.append(f"{many(ranks)}, {label}: {error}")
             say(f"FAILED: {self.failures[-1].splitlines()[0]}")
@@ -287,24 +295,35 @@ class Judge:
         say(f"{many(ranks)}: {label}: {found['wall']:.2f} s")
         return found
 
-    def before(self, ranks, found):
-        """Make the runs that do not count."""
-        for label, contender in self.contest.contenders.items():
-            if contender.strategy == "manifest":
-                first = self.attempt(ranks, label)
-                if first:
-                    found[f"{label}, {FIRST}"] = [first | {"turn": -1}]
-        turns = self.options.warm_up
-        for _ in range(1 if turns is None else turns):
+    def warm(self, ranks):
+        """Make the turns that do not count.  Nothing is kept of an emulated
+        filesystem, so there only the local disk has to be warm.
+        """
+        asked = self.options.warm_up
+        for _ in range(1 if asked is None else asked):
             for label in self.contest.contenders:
-                if turns or self.emulation is None or label == LOCAL:
+                if asked or self.emulation is None or label == LOCAL:
                     say("warm-up")
                     self.attempt(ranks, label)
+
+    def record(self, ranks, found):
+        """Make the runs that leave a manifest for later ones."""
+        for label, contender in self.contest.contenders.items():
+            if contender.strategy == "manifest":
+                say(FIRST)
+                taken = self.attempt(ranks, label, first=True)
+                if taken:
+                    found[f"{label}, {FIRST}"] = [taken | {"turn": -1}]
 
     def count(self, ranks):
         """Return {label: runs} for one number of ranks, in turns."""
         found = {label: [] for label in self.contest.contenders}
-        self.before(ranks, found)
+        if LOCAL in found:
+            self.warm(ranks)
+            self.record(ranks, found)
+        else:
+            self.record(ranks, found)
+            self.warm(ranks)
         for turn in range(self.options.repeat):
             say(f"{many(ranks)}: turn {turn + 1}/{self.options.repeat}")
             for label in self.contest.contenders:
@@ -349,7 +368,7 @@ def choose(options, notes):
             launchers.append(name)
         else:
             notes.append(f"{name} is not built, not measured")
-    known = bool(launchers) and knows_manifests(options.bin / launchers[0])
+    known = manifest_options(options.bin / launchers[0]) if launchers else ()
     strategies = list(options.strategies)
     if "manifest" in strategies and not known:
         strategies.remove("manifest")
@@ -386,6 +405,7 @@ def measure_in(options, place, scratch, store):
         words=words_of(options.program),
         manifests=manifests,
         known=known,
+        prefixes=place.prefixes(),
     )
     judge = Judge(contest, options, place.emulation)
     strace = place.emulation is None and shutil.which("strace")

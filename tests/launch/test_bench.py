@@ -17,6 +17,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "tests" / "bench"))
 
+import contenders  # noqa: E402
 import emulation  # noqa: E402
 import judge  # noqa: E402
 import thousand  # noqa: E402
@@ -273,6 +274,27 @@ def test_program_words_are_taken_out_of_the_command_line():
     )
     with pytest.raises(SystemExit):
         split(["--program", "-m"])
+
+
+def test_manifest_is_recorded_once_and_none_for_other_strategies():
+    tree = pathlib.Path("/tree")
+    contest = contenders.Contest(
+        mpiexec=[], launchers=[], bin=tree, program="", timeout=1,
+        scratch=tree, store=tree, manifests=pathlib.Path("/manifests"),
+        known=("--manifest", "--manifest-build"),
+        contenders=contenders.contenders(
+            ["python-mpi"], ["stock", "all", "manifest"], tree, None
+        ),
+    )  # fmt: skip
+    assert contest.options("stock", 4, "report") == []
+    both = ["--share", "/tree", "--timing=report", "--manifest"]
+    assert contest.options("python-mpi all", 4, "report") == [
+        "--strategy", "all", *both, "none",
+    ]  # fmt: skip
+    later = ["--strategy", "all", *both, "/manifests/python-mpi-4"]
+    assert contest.options("python-mpi manifest", 4, "report") == later
+    first = contest.options("python-mpi manifest", 4, "report", first=True)
+    assert first == [*later, "--manifest-build"]
 
 
 def test_thousand_modules_are_a_thousand(tmp_path):
