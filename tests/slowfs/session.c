@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #define STACK (256 * 1024)
 
 static struct fuse_session *session;
+static atomic_bool is_ending;
 
 /* Before its release 3.17 the library does not hand FUSE_CAP_PARALLEL_DIROPS
  * on to the kernel, which then lets new names in one directory wait for each
@@ -40,6 +42,11 @@ static ssize_t send_answer(int fd, struct iovec *parts, int count, void *user)
 static ssize_t receive(int fd, void *buffer, size_t size, void *user)
 {
     (void)user;
+    /* The library closes the descriptor before the process ends. */
+    if (is_ending) {
+        errno = ENODEV;
+        return -1;
+    }
     return read(fd, buffer, size);
 }
 
@@ -127,5 +134,6 @@ int slow_session_start(const char *mountpoint)
 
 void slow_session_end(void)
 {
+    is_ending = true;
     fuse_session_unmount(session);
 }
