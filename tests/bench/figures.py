@@ -111,7 +111,7 @@ def operation_rows(ranks, found):
             continue
         for who, name in WHO.items():
             counts = operations.get(who) or {}
-            if not counts and (who != "others" or ranks == 1):
+            if ranks == 1 if who == "others" else not counts:
                 continue
             row = sums(counts)
             size = counts.get("bytes", 0 if not counts else None)
