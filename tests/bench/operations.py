@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from jobs import ROOT, JobFailed, run, say
+from jobs import JobFailed, run, say
 from support import job, trace
 from table import aligned, judged, many
 
@@ -33,12 +33,6 @@ KINDS = {
 }
 KIND_OF_CALL = {call: kind for kind, calls in KINDS.items() for call in calls}
 COLUMNS = ("list", "stat", "open", "read", "other", "start")
-
-
-def tree_prefixes():
-    """Return the directories that are the shared tree."""
-    found = [ROOT, sys.prefix, sys.base_prefix, sys.base_exec_prefix]
-    return list(dict.fromkeys(map(str, found)))
 
 
 def own_libraries(path):
@@ -77,10 +71,12 @@ def trace_variant(setting, ranks, variant):
     libraries = libraries or own_libraries(sys.executable)
     found = []
     for rank in range(ranks):
-        done = trace.operations_of_rank(directory, rank, ROOT)
+        done = trace.operations_of_rank(
+            directory, rank, setting.directory
+        )
         if not done:
             raise JobFailed(f"strace wrote nothing for rank {rank}, {variant}")
-        on_tree = trace.below(done, tree_prefixes())
+        on_tree = trace.below(done, setting.tree_prefixes())
         found.append(
             dict(
                 collections.Counter(kind_of(one, libraries) for one in on_tree)

@@ -1,0 +1,14 @@
+/* The filesystem at its mount point, and the threads that serve it. */
+#ifndef SLOW_SESSION_H
+#define SLOW_SESSION_H
+
+/* Mount and serve.  The process gets SIGTERM if somebody else unmounts it.
+ * Returns 0, or -1 after a message on stderr.  Once only.
+ */
+int slow_session_start(const char *mountpoint);
+
+/* Unmount, also what is in use.  The threads go on waiting: end the process.
+ */
+void slow_session_end(void);
+
+#endif
