@@ -255,15 +255,9 @@ static int start_manifest(struct mi_job *job,
     return 0;
 }
 
-/* There is a manifest, so that what is going to be needed is known: whatever
- * guesses that by other means ends here.
+/* Have the pool read all of it, in the order of need, behind what is asked; and
+ * nothing by guess.
  */
-static void on_manifest(struct mi_job *job)
-{
-    (void)job; /* mi_reader_exact(job->reader) goes here, once it is there */
-}
-
-/* Have the pool read all of it, in the order of need, behind what is asked. */
 static void replay(struct mi_job *job)
 {
     const struct mi_manifest *manifest = &job->manifest;
@@ -271,7 +265,7 @@ static void replay(struct mi_job *job)
 
     if (manifest->count == 0 || job->size == 1)
         return;
-    on_manifest(job);
+    mi_reader_exact(job->reader);
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
 
