@@ -63,6 +63,18 @@ static int descriptors(void)
     return (int)limit.rlim_cur;
 }
 
+void mi_dirs_prepare(void)
+{
+    int file = open("/", O_PATH | O_CLOEXEC), high;
+
+    if (file < 0)
+        return;
+    high = fcntl(file, F_DUPFD_CLOEXEC, descriptors() - 1);
+    if (high >= 0)
+        close(high);
+    close(file);
+}
+
 int mi_dirs_create(struct mi_dirs **result, int most,
                    struct mi_traffic *traffic, struct mi_error *err)
 {

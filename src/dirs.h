@@ -37,6 +37,12 @@ struct mi_traffic {
     atomic_uint_fast64_t bytes;
 };
 
+/* Have the kernel make its table of descriptors large enough, while this
+ * process has one thread: later that would take it some milliseconds, in which
+ * it waits for all processors.
+ */
+void mi_dirs_prepare(void);
+
 /* Keep up to 'most' directories; of more, those not used for long are closed.
  * 0: none, and every path is the kernel's; -1: a quarter of what the process
  * may have open, at most 256.  All operations are counted in 'traffic', which

@@ -11,6 +11,7 @@
 
 #include "asked.h"
 #include "budget.h"
+#include "dirs.h"
 #include "elf.h"
 #include "list.h"
 #include "loaded.h"
@@ -431,6 +432,7 @@ int mi_job_start(struct mi_job **result, const struct mi_job_config *config,
         mi_list_copy(&job->local, config->local) != 0)
         return mi_fail_errno(err, "job");
     pthread_atfork(NULL, NULL, after_fork);
+    mi_dirs_prepare(); /* MPI may start threads */
     if (start_mpi(job, config, &level, err) != 0 ||
         agree(job, config, err) != 0 ||
         start_node(job, config, tmpdir, level, err) != 0)

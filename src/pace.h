@@ -17,6 +17,7 @@ struct mi_pace {
 /* The begin of an answer, in the thread that makes it. */
 struct mi_lap {
     uint64_t wall, cpu; /* clocks */
+    uint64_t delay;     /* time in which it could have run, and others did */
     long gone;          /* how often the thread has gone to sleep */
 };
 
@@ -24,8 +25,8 @@ void mi_lap_begin(struct mi_lap *lap);
 /* Turn it into what has passed since, in the same thread. */
 void mi_lap_end(struct mi_lap *lap);
 
-/* Count an answer.  One during which its thread has never slept has not
- * waited, however long others had the processor.
+/* Count an answer.  What others had the processor for is no waiting; where the
+ * kernel does not tell, one during which its thread has never slept is none.
  */
 void mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap);
 /* Did the threads wait for at least half of the time? */

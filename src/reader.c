@@ -352,7 +352,8 @@ static int answer_new(struct mi_reader *reader, enum mi_query query,
                : mi_objects_copy(reader->objects, key, record, err);
 }
 
-static int answer(struct mi_reader *reader, enum mi_query query,
+/* 'pooled': of a thread of the pool, whose pace is taken. */
+static int answer(struct mi_reader *reader, int pooled, enum mi_query query,
                   const char *key, const char *extra, unsigned flags,
                   const struct mi_record **record, struct mi_error *err)
 {
@@ -371,13 +372,16 @@ static int answer(struct mi_reader *reader, enum mi_query query,
     } else if (mi_mailbox_stream(reader->config.mailbox) != MI_STREAM_OPEN) {
         rc = 0;
     } else {
-        mi_lap_begin(&lap);
+        if (pooled)
+            mi_lap_begin(&lap);
         rc = answer_new(reader, query, key, extra, flags, record, err);
-        mi_lap_end(&lap);
+        if (pooled)
+            mi_lap_end(&lap);
     }
 
     pthread_mutex_lock(&reader->lock);
-    mi_pace_add(&reader->pace, &lap);
+    if (lap.wall)
+        mi_pace_add(&reader->pace, &lap);
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
@@ -387,7 +391,7 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const char *key, const char *extra,
                      const struct mi_record **record, struct mi_error *err)
 {
-    return answer(reader, query, key, extra, 0, record, err);
+    return answer(reader, 0, query, key, extra, 0, record, err);
 }
 
 /* ---- the pool ----------------------------------------------------------- */
@@ -421,7 +425,8 @@ static void answer_ask(struct mi_reader *reader, const struct item *item,
     key_text[key_size] = '\0';
     memcpy(extra_text, extra, extra_size);
     extra_text[extra_size] = '\0';
-    rc = answer(reader, query, key_text, extra_text, ask.flags, &record, &err);
+    rc = answer(reader, 1, query, key_text, extra_text, ask.flags, &record,
+                &err);
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&

@@ -52,6 +52,17 @@ static void test_change_seen_soon(void)
     CHECK(!mi_pace_waits(&pace));
 }
 
+/* Others had the processor while it could have gone on. */
+static void test_delay_is_no_waiting(void)
+{
+    const struct mi_lap lap = {
+        .wall = 20 * MS, .cpu = MS, .delay = 15 * MS, .gone = 1};
+    struct mi_pace pace = {0};
+
+    mi_pace_add(&pace, &lap);
+    CHECK(pace.waited == 4 * MS && !mi_pace_waits(&pace));
+}
+
 /* One slow answer counts for as long as it took. */
 static void test_time_counts_not_answers(void)
 {
@@ -89,6 +100,7 @@ int main(void)
     test_far_filesystem_waits();
     test_local_disk_does_not_wait();
     test_change_seen_soon();
+    test_delay_is_no_waiting();
     test_time_counts_not_answers();
     test_clocks_behind_cpu_not_behind();
     test_lap_of_sleeper_waited();
