@@ -540,6 +540,8 @@ static void test_several_writers_one_wins_whole(void)
         writers[i] = (struct writer){&p, i};
         children[i] = check_fork(run_writer, &writers[i]);
     }
+    while (access(p.path, F_OK) != 0)
+        check_sleep(1);
     for (int i = 0; i < 200; i++) {
         int rc = mi_manifest_read(&found, p.path, KEY, &err);
 
