@@ -163,7 +163,9 @@ def test_program_root_reads_each_file_once(count, program, tmp_path, nodes):
 
 @pytest.mark.parametrize("ranks", (2, 4))
 def test_numeric_root_reads_the_same_for_any_number_of_ranks(count, ranks):
-    """More ranks cost the shared tree no more reads of modules by root."""
+    """More ranks cost the shared tree no more reads of modules by root, but
+    for what it has read ahead in vain: what a rank that is alone does not do.
+    """
 
     def modules(operations):
         return {
@@ -177,7 +179,9 @@ def test_numeric_root_reads_the_same_for_any_number_of_ranks(count, ranks):
     _, alone = count(["-c", NUMERIC], ranks=1)
     result, found = count(["-c", NUMERIC], "each", ranks=ranks)
     assert modules(found[0]), str(result)
-    assert modules(found[0]) == modules(alone[0]), str(result)
+    assert modules(found[0]) >= modules(alone[0]), str(result)
+    vain = modules(found[0]) - modules(alone[0])
+    assert len(vain) <= len(modules(alone[0])) / 50, f"{vain}{result}"
 
 
 # --- the native launcher: nothing at all
