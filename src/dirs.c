@@ -16,6 +16,7 @@
 #define RAMFS_SUPER 0x858458f6
 #define FUSE_SUPER 0x65735546
 #define DEVICES 16
+#define LEVELS 2 /* the directory of a file, and the one above */
 /* Of so many descriptors the highest quarter is ours: higher numbers make a
  * larger table in the kernel.
  */
@@ -354,36 +355,6 @@ static size_t directory_size(const char *path, const char *name)
     return size > 1 ? size - 1 : size; /* "/" */
 }
 
-/* Open a directory only to go on from it: from the one above if that is kept.
- */
-static int open_directory(struct mi_dirs *dirs, const char *path, size_t size)
-{
-    const char *name = last_of(path, size);
-    struct kept *above = NULL;
-    char text[PATH_MAX];
-    int file, high, code;
-
-    if (name)
-        above = acquire(dirs, path, directory_size(path, name), &code);
-    memcpy(text, path, size);
-    text[size] = '\0';
-    mi_dirs_count(dirs);
-    file = openat(above ? above->file : AT_FDCWD,
-                  above ? text + (name - path) : text,
-                  O_PATH | O_DIRECTORY | O_CLOEXEC);
-    code = errno;
-    if (above)
-        release(dirs, above);
-    if (file >= 0) {
-        high = fcntl(file, F_DUPFD_CLOEXEC, dirs->lowest);
-        code = errno;
-        close(file);
-        file = high;
-    }
-    errno = code;
-    return file;
-}
-
 /* Would it be the same with the whole path? */
 static int is_final(int code)
 {
@@ -398,11 +369,47 @@ struct hold {
     const char *name;
 };
 
-/* Get hold of the directory of 'path'.  One that is not kept is opened if that
- * is to be ('first').  Returns 0, or -1 with errno if there is no such
- * directory.
+static void give_back(struct mi_dirs *dirs, struct hold *hold)
+{
+    int saved = errno;
+
+    if (hold->kept)
+        release(dirs, hold->kept);
+    errno = saved;
+}
+
+static int take(struct mi_dirs *dirs, const char *path, int levels,
+                struct hold *hold);
+
+/* Open a directory only to go on from it: from the one above, which is kept as
+ * well.
  */
-static int take(struct mi_dirs *dirs, const char *path, int first,
+static int open_directory(struct mi_dirs *dirs, const char *path, size_t size,
+                          int levels)
+{
+    char text[PATH_MAX];
+    struct hold hold;
+    int file, high;
+
+    memcpy(text, path, size);
+    text[size] = '\0';
+    if (take(dirs, text, levels, &hold) != 0)
+        return -1;
+    mi_dirs_count(dirs);
+    file = openat(hold.file, hold.name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    give_back(dirs, &hold);
+    if (file < 0)
+        return -1;
+    high = fcntl(file, F_DUPFD_CLOEXEC, dirs->lowest);
+    close(file);
+    return high;
+}
+
+/* Get hold of the directory of 'path'.  One that is not kept is opened, with
+ * so many 'levels' of those above it, unless that is 0.  Returns 0, or -1 with
+ * errno if there is no such directory.
+ */
+static int take(struct mi_dirs *dirs, const char *path, int levels,
                 struct hold *hold)
 {
     const char *last = dirs->most ? last_of(path, strlen(path)) : NULL;
@@ -414,30 +421,22 @@ static int take(struct mi_dirs *dirs, const char *path, int first,
     if (!last)
         return 0;
     kept = acquire(dirs, path, size, &code);
-    if (!kept && first && code == 0) {
+    if (!kept && levels > 0 && code == 0) {
         mine = reserve(dirs, path, size);
         if (mine)
-            code = settle(dirs, mine, open_directory(dirs, path, size));
+            code = settle(dirs, mine,
+                          open_directory(dirs, path, size, levels - 1));
         kept = mine && code == 0 ? mine : NULL;
         if (!mine)
             kept = acquire(dirs, path, size, &code);
     }
     if (kept)
         *hold = (struct hold){.kept = kept, .file = kept->file, .name = last};
-    else if (first && is_final(code)) {
+    else if (levels > 0 && is_final(code)) {
         errno = code;
         return -1;
     }
     return 0;
-}
-
-static void give_back(struct mi_dirs *dirs, struct hold *hold)
-{
-    int saved = errno;
-
-    if (hold->kept)
-        release(dirs, hold->kept);
-    errno = saved;
 }
 
 /* Has the descriptor, not the path, failed?  Then it is forgotten. */
@@ -454,7 +453,7 @@ int mi_dirs_open(struct mi_dirs *dirs, const char *path, int flags)
     struct hold hold;
     int file;
 
-    if (take(dirs, path, !(flags & O_DIRECTORY), &hold) != 0)
+    if (take(dirs, path, flags & O_DIRECTORY ? 1 : LEVELS, &hold) != 0)
         return -1;
     mi_dirs_count(dirs);
     file = openat(hold.file, hold.name, flags | O_CLOEXEC);
@@ -470,9 +469,10 @@ int mi_dirs_stat(struct mi_dirs *dirs, const char *path, int flags,
                  struct stat *status)
 {
     struct hold hold;
-    int rc;
+    int rc, near = flags & MI_DIRS_NEAR;
 
-    if (take(dirs, path, 0, &hold) != 0)
+    flags &= ~MI_DIRS_NEAR;
+    if (take(dirs, path, near ? LEVELS : 0, &hold) != 0)
         return -1;
     mi_dirs_count(dirs);
     rc = fstatat(hold.file, hold.name, status, flags);
@@ -537,7 +537,7 @@ int mi_dirs_real(struct mi_dirs *dirs, const char *path, char *real)
     if (!dirs->most || path[0] != '/' ||
         snprintf(inside, sizeof(inside), "%s/-", path) >= (int)sizeof(inside))
         return resolve(dirs, path, real);
-    if (take(dirs, inside, 1, &hold) != 0)
+    if (take(dirs, inside, LEVELS, &hold) != 0)
         return -1;
     rc = hold.kept && name_of(hold.file, real);
     give_back(dirs, &hold);

@@ -57,7 +57,10 @@ void mi_dirs_destroy(struct mi_dirs *dirs);
 void mi_dirs_count(struct mi_dirs *dirs);
 struct mi_traffic *mi_dirs_traffic(struct mi_dirs *dirs);
 
-/* As openat(2), fstatat(2) ('flags': 0 or AT_SYMLINK_NOFOLLOW) and
+/* Of mi_dirs_stat(): more of that directory is needed next. */
+#define MI_DIRS_NEAR 0x40000000
+
+/* As openat(2), fstatat(2) ('flags': 0, AT_SYMLINK_NOFOLLOW, MI_DIRS_NEAR) and
  * readlinkat(2), for a path that is absolute; with errno.
  */
 int mi_dirs_open(struct mi_dirs *dirs, const char *path, int flags);

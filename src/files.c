@@ -508,7 +508,7 @@ int mi_files_code(struct mi_dirs *dirs, const struct mi_bytecode *rule,
     int code = ENOENT;
 
     start(answer, MI_CODE, path);
-    if (mi_dirs_stat(dirs, path, 0, &source) != 0) {
+    if (mi_dirs_stat(dirs, path, MI_DIRS_NEAR, &source) != 0) {
         answer->entry.code = errno;
         return 0;
     }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "objects.h"
 #include "pace.h"
@@ -339,13 +338,30 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
     return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
+/* Is that file there?  Its directory's listing knows, if that is here. */
+static int is_present(struct mi_reader *reader, const char *path)
+{
+    const char *name = strrchr(path, '/');
+    const struct mi_record *list = NULL;
+    struct stat status;
+
+    if (strchr(path, '\n')) /* a library by its name: to be looked for */
+        return 1;
+    if (name && name > path)
+        list = mi_store_find(reader->config.store, MI_LIST, path,
+                             (size_t)(name - path));
+    if (list && list->kind == MI_KIND_LIST)
+        return mi_entries_type(list, name + 1) != 0;
+    return mi_dirs_stat(reader->dirs, path, MI_DIRS_NEAR, &status) == 0;
+}
+
 static int answer_new(struct mi_reader *reader, enum mi_query query,
                       const char *key, const char *extra, unsigned flags,
                       const struct mi_record **record, struct mi_error *err)
 {
     if (query != MI_MIRROR && query != MI_COPY)
         return answer_read(reader, query, key, extra, flags, record, err);
-    if (flags & MI_ASK_PRESENT && access(key, F_OK) != 0)
+    if (flags & MI_ASK_PRESENT && !is_present(reader, key))
         return 0;
     return query == MI_MIRROR
                ? answer_mirror(reader, key, record, err)
