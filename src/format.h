@@ -44,7 +44,7 @@
 
 #define MI_RECORD_MAGIC 0x3172694dU /* "Mir1" */
 #define MI_FRAME_MAGIC 0x3166694dU  /* "Mif1" */
-#define MI_FORMAT_VERSION 2
+#define MI_FORMAT_VERSION 3
 
 /* What is asked of the filesystem. */
 enum mi_query {
@@ -153,7 +153,8 @@ enum mi_frame_type {
     MI_FRAME_RECORDS = 1, /* 'offset' and 'size' are a stretch of the arena */
     MI_FRAME_OBJECT = 2,  /* a piece at 'offset' of object 'object' */
     MI_FRAME_FULL = 3,    /* root stores nothing any more; no payload */
-    MI_FRAME_END = 4      /* the last frame; no payload */
+    MI_FRAME_END = 4,     /* the last frame; no payload */
+    MI_FRAME_PARK = 5     /* no frame before a message has come; no payload */
 };
 
 /* Largest payload of a frame, bytes. */

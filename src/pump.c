@@ -8,20 +8,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "clock.h"
 #include "thread.h"
 
 #define TAG_ASK 1
 #define TAG_DONE 2
+#define TAG_WAKE 3
 #define WINDOW 8 /* frames under way at once */
 #define SENDS 16 /* asks under way at once */
 
-/* Sleeps between polls, microseconds: they double from the first to the last
- * while nothing happens.
+/* Sleeps between polls, microseconds.  They grow with the time for which
+ * nothing has happened, of which they are a quarter; so nothing waits for a
+ * poll much longer than it has let others wait.
  */
 #define SLEEP_FIRST 20
-#define SLEEP_WAITED 200 /* the last, while a rank of the node waits */
-#define SLEEP_IDLE 5000
-#define SLEEP_ALONE 1000000 /* without a stream; kicks end it */
+#define SLEEP_WAITED 200  /* the longest, while a rank of the node waits */
+#define SLEEP_ENDING 5000 /* while other nodes have not come to the end */
+#define SLEEP_IDLE 100000
+#define SLEEP_PART 4
+
+#define PARK_AFTER 1000000 /* microseconds without a frame */
 
 /* A frame under way from root. */
 struct sending {
@@ -54,8 +60,9 @@ struct mi_pump {
     struct mi_pump_config config;
     pthread_t thread;
     atomic_uint_fast64_t bytes;
-    long sleep;
+    uint64_t active;   /* when something last happened, nanoseconds */
     uint64_t sequence; /* of the next frame */
+    int parked;        /* PARK has been sent or received, and no wake since */
     int ended;         /* END has been sent or received */
     int broken;        /* the thread has given up */
     /* root */
@@ -65,7 +72,8 @@ struct mi_pump {
     struct mi_object object;
     uint64_t object_sent;
     int full_sent;
-    int done; /* leaders that have detached */
+    int done;              /* leaders that have detached */
+    mpimin_request *wakes; /* to each follower */
     /* followers */
     struct mi_frame frame; /* being received, with its payload */
     mpimin_request header, payload;
@@ -80,7 +88,7 @@ struct mi_pump {
     int detach_sent;
 };
 
-/* ---- root: frames ------------------------------------------------------- */
+/* ---- root: the window --------------------------------------------------- */
 
 static int test_sending(struct mi_pump *pump, struct sending *sending,
                         int *busy, struct mi_error *err)
@@ -130,6 +138,44 @@ static struct sending *free_sending(struct mi_pump *pump)
     return NULL;
 }
 
+/* ---- root: parking ------------------------------------------------------ */
+
+/* Microseconds since something has happened. */
+static uint64_t idle_for(const struct mi_pump *pump)
+{
+    return (mi_clock_now() - pump->active) / 1000;
+}
+
+static int wakes_out(struct mi_pump *pump, int *out, struct mi_error *err)
+{
+    int done;
+
+    *out = 1;
+    for (int i = 1; i < pump->config.size; i++) {
+        if (mpimin_test(pump->config.mpi, &pump->wakes[i], &done, err) != 0)
+            return -1;
+        *out &= done;
+    }
+    return 0;
+}
+
+/* Tell all followers, not only the next ones in MPI's tree, so that they wake
+ * up at the same time and not one after the other.
+ */
+static int wake(struct mi_pump *pump, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+
+    for (int i = 1; i < c->size; i++)
+        if (mpimin_isend(c->mpi, NULL, 0, i, TAG_WAKE, c->leaders,
+                         &pump->wakes[i], err) != 0)
+            return -1;
+    pump->parked = 0;
+    return 0;
+}
+
+/* ---- root: frames ------------------------------------------------------- */
+
 /* Broadcast one frame, its payload from 'payload'. */
 static int send_frame(struct mi_pump *pump, struct sending *sending,
                       const struct mi_frame *frame, const void *payload,
@@ -137,6 +183,8 @@ static int send_frame(struct mi_pump *pump, struct sending *sending,
 {
     const struct mi_pump_config *c = &pump->config;
 
+    if (pump->parked && wake(pump, err) != 0)
+        return -1;
     sending->frame = *frame;
     sending->frame.sequence = pump->sequence++;
     mi_frame_seal(&sending->frame);
@@ -239,6 +287,27 @@ static int all_done(const struct mi_pump *pump)
            mi_reader_settle(c->reader) == 0;
 }
 
+/* A broadcast that followers wait for makes every call of MPI in their
+ * programs a little slower: leave none while nothing is read.
+ */
+static int park(struct mi_pump *pump, struct sending *sending,
+                struct mi_error *err)
+{
+    const struct mi_frame frame = {.type = MI_FRAME_PARK};
+    int out;
+
+    if (pump->parked || idle_for(pump) < PARK_AFTER)
+        return 0;
+    if (wakes_out(pump, &out, err) != 0)
+        return -1;
+    if (!out)
+        return 0;
+    if (send_frame(pump, sending, &frame, NULL, err) != 0)
+        return -1;
+    pump->parked = 1;
+    return 0;
+}
+
 static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
 {
     struct mi_frame end = {.type = MI_FRAME_END};
@@ -253,8 +322,10 @@ static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
         return 0;
     if (send_next(pump, sending, busy, err) != 0)
         return -1;
-    if (*busy || !all_done(pump) || !all_sent(pump))
+    if (*busy || !all_sent(pump))
         return 0;
+    if (!all_done(pump))
+        return park(pump, sending, err);
     pump->ended = 1;
     return send_frame(pump, sending, &end, NULL, err);
 }
@@ -269,6 +340,10 @@ static int flush(struct mi_pump *pump, struct mi_error *err)
                         err) != 0 ||
             mpimin_wait(pump->config.mpi, &pump->window[i].payload, -1, &done,
                         err) != 0)
+            return -1;
+    for (int i = 1; i < pump->config.size; i++)
+        if (mpimin_wait(pump->config.mpi, &pump->wakes[i], -1, &done, err) !=
+            0)
             return -1;
     return 0;
 }
@@ -579,6 +654,9 @@ static int take_frame(struct mi_pump *pump, struct mi_error *err)
         mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
         release_all(pump); /* their records will not come */
         break;
+    case MI_FRAME_PARK:
+        pump->parked = 1;
+        break;
     default:
         pump->ended = 1;
     }
@@ -592,6 +670,21 @@ static int expect_frame(struct mi_pump *pump, struct mi_error *err)
                          0, pump->config.leaders, &pump->header, err);
 }
 
+/* Parked: has root something to send again? */
+static int await_wake(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    size_t size;
+    int got;
+
+    if (receive(pump, TAG_WAKE, NULL, 0, &size, &got, err) != 0)
+        return -1;
+    if (!got)
+        return 0;
+    *busy = 1;
+    pump->parked = 0;
+    return expect_frame(pump, err);
+}
+
 /* Receive as much as is there. */
 static int receive_frames(struct mi_pump *pump, int *busy,
                           struct mi_error *err)
@@ -599,7 +692,9 @@ static int receive_frames(struct mi_pump *pump, int *busy,
     struct mpimin *mpi = pump->config.mpi;
     int done;
 
-    while (!pump->ended) {
+    if (pump->parked && await_wake(pump, busy, err) != 0)
+        return -1;
+    while (!pump->ended && !pump->parked) {
         if (pump->header) {
             if (mpimin_test(mpi, &pump->header, &done, err) != 0)
                 return -1;
@@ -616,7 +711,7 @@ static int receive_frames(struct mi_pump *pump, int *busy,
         *busy = 1;
         if (take_frame(pump, err) != 0)
             return -1;
-        if (!pump->ended && expect_frame(pump, err) != 0)
+        if (!pump->ended && !pump->parked && expect_frame(pump, err) != 0)
             return -1;
     }
     return 0;
@@ -717,22 +812,34 @@ static int follow(struct mi_pump *pump, int *busy, struct mi_error *err)
 
 /* ---- the thread --------------------------------------------------------- */
 
-static void rest(struct mi_pump *pump, int busy, uint32_t seen)
+/* The longest sleep that is right now, microseconds. */
+static long longest_sleep(const struct mi_pump *pump)
 {
-    long longest = mi_mailbox_waiters(pump->config.mailbox) > 0 ? SLEEP_WAITED
-                                                                : SLEEP_IDLE;
+    const struct mi_pump_config *c = &pump->config;
 
-    if (busy) {
-        pump->sleep = SLEEP_FIRST;
-        return;
-    }
+    if (mi_mailbox_waiters(c->mailbox) > 0)
+        return SLEEP_WAITED;
+    return mi_mailbox_detached(c->mailbox) < c->mates ? SLEEP_IDLE
+                                                      : SLEEP_ENDING;
+}
+
+/* Sleep until there may be something to do: a kick says so for this node, but
+ * messages are found by polling only.
+ */
+static void rest(struct mi_pump *pump, uint32_t seen)
+{
+    long longest = longest_sleep(pump);
+    uint64_t sleep = idle_for(pump) / SLEEP_PART;
+
     if (!pump->config.leaders) {
-        mi_mailbox_sleep(pump->config.mailbox, seen, SLEEP_ALONE);
+        mi_mailbox_sleep(pump->config.mailbox, seen, -1);
         return;
     }
-    pump->sleep = pump->sleep < longest ? pump->sleep : longest;
-    mi_mailbox_sleep(pump->config.mailbox, seen, pump->sleep);
-    pump->sleep *= 2;
+    sleep = sleep > SLEEP_FIRST ? sleep : SLEEP_FIRST;
+    mi_mailbox_sleep(pump->config.mailbox, seen,
+                     sleep < (uint64_t)longest ? (long)sleep : longest);
+    if (mi_mailbox_kicks(pump->config.mailbox) != seen)
+        pump->active = mi_clock_now();
 }
 
 static void *run(void *arg)
@@ -743,7 +850,7 @@ static void *run(void *arg)
     int busy, rc = 0;
 
     mi_error_clear(&err);
-    pump->sleep = SLEEP_FIRST;
+    pump->active = mi_clock_now();
     if (!pump->config.reader)
         rc = expect_frame(pump, &err);
     while (rc == 0 && !pump->ended) {
@@ -751,8 +858,10 @@ static void *run(void *arg)
         busy = 0;
         rc = pump->config.reader ? serve(pump, &busy, &err)
                                  : follow(pump, &busy, &err);
-        if (rc == 0 && !pump->ended)
-            rest(pump, busy, seen);
+        if (busy)
+            pump->active = mi_clock_now();
+        else if (rc == 0 && !pump->ended)
+            rest(pump, seen);
     }
     if (rc != 0) {
         pump->broken = 1;
@@ -760,6 +869,18 @@ static void *run(void *arg)
     }
     mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_GONE);
     return NULL;
+}
+
+/* What root, or a follower, needs for the stream. */
+static int allocate(struct mi_pump *pump, struct mi_error *err)
+{
+    if (pump->config.reader) {
+        pump->wakes = calloc((size_t)pump->config.size, sizeof(*pump->wakes));
+    } else {
+        pump->scratch_size = MI_FRAME_MAX;
+        pump->scratch = malloc(pump->scratch_size);
+    }
+    return pump->wakes || pump->scratch ? 0 : mi_fail_errno(err, "pump");
 }
 
 int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
@@ -770,17 +891,14 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
     if (!pump)
         return mi_fail_errno(err, "pump");
     pump->config = *config;
-    if (config->leaders && !config->reader) {
-        pump->scratch_size = MI_FRAME_MAX;
-        pump->scratch = malloc(pump->scratch_size);
-        if (!pump->scratch) {
-            free(pump);
-            return mi_fail_errno(err, "pump");
-        }
+    if (config->leaders && allocate(pump, err) != 0) {
+        free(pump);
+        return -1;
     }
     if (mi_thread_start(&pump->thread, "mpiimport-pump", run, pump, err) !=
         0) {
         free(pump->scratch);
+        free(pump->wakes);
         free(pump);
         return -1;
     }
@@ -802,6 +920,8 @@ int mi_pump_finish(struct mi_pump *pump)
     pump->asked = (struct asked){0};
     free(pump->scratch);
     pump->scratch = NULL;
+    free(pump->wakes);
+    pump->wakes = NULL;
     return 0;
 }
 
