@@ -29,7 +29,8 @@
  *            others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
- *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
+ *            (struct mi_packet, one broadcast, with the payload if that is
+ *            small; otherwise the payload is one more)
  *
  *   ask:     | struct mi_ask | path | extra |   a message to root
  */
@@ -174,6 +175,17 @@ struct mi_frame {
     uint64_t check; /* mi_hash() of the 64 bytes before */
 };
 
+/* What is broadcast for each frame.  As a whole it stays below the sizes from
+ * which MPI libraries hand over to a rendezvous (4096 bytes with headers of
+ * theirs is the least).
+ */
+#define MI_PACKET_BYTES 3896u
+
+struct mi_packet {
+    struct mi_frame frame;
+    unsigned char bytes[MI_PACKET_BYTES]; /* the payload, if it has room */
+};
+
 /* Longest path, bytes, without NUL. */
 #define MI_PATH (PATH_MAX - 1)
 
@@ -190,6 +202,7 @@ struct mi_ask {
 _Static_assert(sizeof(struct mi_status) == 64, "layout of a status");
 _Static_assert(sizeof(struct mi_record) == 96, "layout of a record");
 _Static_assert(sizeof(struct mi_frame) == 72, "layout of a frame");
+_Static_assert(sizeof(struct mi_packet) == 3968, "layout of a packet");
 _Static_assert(sizeof(struct mi_ask) == 16, "layout of an ask");
 
 /* 64-bit hash of 'size' bytes (FNV-1a, finished with a mixer).  The same on

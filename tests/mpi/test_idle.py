@@ -33,7 +33,7 @@ def idle_second(task):
     time.sleep(1)
     return wake_ups(task) - before
 """
-HEADER = 72  # bytes of a frame: format.h
+PACKET = 3968  # bytes of a frame without payload: format.h
 
 
 def test_one_node_pump_sleeps_for_good(launch, program):
@@ -86,7 +86,7 @@ report(found)
             # Ten, and what a loaded machine may have put off until then.
             assert woken is None or woken <= 20, str(result)
             assert sent == 0, str(result)
-        assert rank > 0 or late > 4 * HEADER, str(result)
+        assert rank > 0 or late >= PACKET, str(result)
 
 
 def test_idle_stream_is_parked_once(launch, program):
@@ -103,4 +103,4 @@ report(sent() - before)
     )
     result = launch(2, [path], nodes="each")
     assert result.status == 0, str(result)
-    assert result.reports == {0: HEADER, 1: 0}, str(result)
+    assert result.reports == {0: PACKET, 1: 0}, str(result)
