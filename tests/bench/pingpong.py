@@ -61,8 +61,9 @@ for _ in range(blocks):
     block(rounds)
     taken.append((time.perf_counter() - start) / rounds)
 if world.rank == 0:
-    version = MPI.Get_library_version().split(",")[0]
-    print(json.dumps([" ".join(version.split()[:4]), taken]))
+    version = MPI.Get_library_version().splitlines()[0].split(",")[0]
+    words = [word for word in version.split() if word != "Version:"]
+    print(json.dumps([" ".join(words), taken]))
 """
 
 # Options of the families' own launchers.
