@@ -215,6 +215,7 @@ int mi_frame_check(const struct mi_frame *frame, uint64_t sequence,
         return object_check(frame, err);
     case MI_FRAME_FULL:
     case MI_FRAME_END:
+    case MI_FRAME_PARK:
         if (frame->size != 0)
             return mi_fail(err, MI_FORMAT, EBADMSG, "frame with a payload");
         return 0;

@@ -29,7 +29,8 @@
  *            others  none
  *
  *   stream:  | frame header | payload | frame header | payload | ... | END |
- *            (struct mi_frame, 72 bytes, one broadcast; payload, one more)
+ *            (struct mi_packet, one broadcast, with the payload if that is
+ *            small; otherwise the payload is one more)
  *
  *   ask:     | struct mi_ask | path | extra |   a message to root
  */
@@ -44,7 +45,7 @@
 
 #define MI_RECORD_MAGIC 0x3172694dU /* "Mir1" */
 #define MI_FRAME_MAGIC 0x3166694dU  /* "Mif1" */
-#define MI_FORMAT_VERSION 2
+#define MI_FORMAT_VERSION 3
 
 /* What is asked of the filesystem. */
 enum mi_query {
@@ -153,7 +154,8 @@ enum mi_frame_type {
     MI_FRAME_RECORDS = 1, /* 'offset' and 'size' are a stretch of the arena */
     MI_FRAME_OBJECT = 2,  /* a piece at 'offset' of object 'object' */
     MI_FRAME_FULL = 3,    /* root stores nothing any more; no payload */
-    MI_FRAME_END = 4      /* the last frame; no payload */
+    MI_FRAME_END = 4,     /* the last frame; no payload */
+    MI_FRAME_PARK = 5     /* no frame before a message has come; no payload */
 };
 
 /* Largest payload of a frame, bytes. */
@@ -171,6 +173,17 @@ struct mi_frame {
     uint64_t object_mode; /* OBJECT: permission bits */
     uint64_t spare;
     uint64_t check; /* mi_hash() of the 64 bytes before */
+};
+
+/* What is broadcast for each frame.  As a whole it stays below the sizes from
+ * which MPI libraries hand over to a rendezvous (4096 bytes with headers of
+ * theirs is the least).
+ */
+#define MI_PACKET_BYTES 3896u
+
+struct mi_packet {
+    struct mi_frame frame;
+    unsigned char bytes[MI_PACKET_BYTES]; /* the payload, if it has room */
 };
 
 /* Longest path, bytes, without NUL. */
@@ -191,6 +204,7 @@ struct mi_ask {
 _Static_assert(sizeof(struct mi_status) == 64, "layout of a status");
 _Static_assert(sizeof(struct mi_record) == 96, "layout of a record");
 _Static_assert(sizeof(struct mi_frame) == 72, "layout of a frame");
+_Static_assert(sizeof(struct mi_packet) == 3968, "layout of a packet");
 _Static_assert(sizeof(struct mi_ask) == 16, "layout of an ask");
 
 /* 64-bit hash of 'size' bytes (FNV-1a, finished with a mixer).  The same on

@@ -4,7 +4,8 @@
  * writable segment: slots for asks, a word to wait for growth of the store, a
  * word to wake the pump, and what the node knows in common (the mirror's
  * place, who has reached the end, what has been said already).  Waiting is by
- * futex(2), with time limits throughout: nobody depends on a wake-up.
+ * futex(2), with time limits: nobody depends on a wake-up but the pump of a
+ * node that is alone, which kicks reach again and again while a rank waits.
  */
 #ifndef MI_MAILBOX_H
 #define MI_MAILBOX_H

@@ -8,26 +8,44 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "clock.h"
 #include "thread.h"
 
 #define TAG_ASK 1
 #define TAG_DONE 2
+#define TAG_WAKE 3
 #define WINDOW 8 /* frames under way at once */
+#define AHEAD 4  /* of these, being received by one follower */
 #define SENDS 16 /* asks under way at once */
 
-/* Sleeps between polls, microseconds: they double from the first to the last
- * while nothing happens.
+/* Sleeps between polls, microseconds.  They grow with the time for which
+ * nothing has happened, of which they are a quarter; so nothing waits for a
+ * poll much longer than it has let others wait.
  */
 #define SLEEP_FIRST 20
-#define SLEEP_WAITED 200 /* the last, while a rank of the node waits */
-#define SLEEP_IDLE 5000
-#define SLEEP_ALONE 1000000 /* without a stream; kicks end it */
+#define SLEEP_WAITED 200  /* the longest, while a rank of the node waits */
+#define SLEEP_ENDING 5000 /* while other nodes have not come to the end */
+#define SLEEP_IDLE 100000
+#define SLEEP_PART 4
+
+#define PARK_AFTER 1000000 /* microseconds without a frame */
 
 /* A frame under way from root. */
 struct sending {
-    struct mi_frame frame;
+    struct mi_packet packet;
     mpimin_request header, payload;
     struct mi_object object; /* to be cleared when the payload is out */
+};
+
+/* A frame that a follower expects or receives. */
+struct receiving {
+    struct mi_packet packet;
+    mpimin_request header, payload;
+    int checked;  /* the header has come */
+    int begun;    /* and the payload is being received */
+    void *room;   /* where to; NULL if the packet has it */
+    int scratch;  /* it cannot be stored */
+    uint64_t due; /* bytes of the arena that it is to fill */
 };
 
 /* An ask under way to root. */
@@ -54,8 +72,9 @@ struct mi_pump {
     struct mi_pump_config config;
     pthread_t thread;
     atomic_uint_fast64_t bytes;
-    long sleep;
+    uint64_t active;   /* when something last happened, nanoseconds */
     uint64_t sequence; /* of the next frame */
+    int parked;        /* PARK has been sent or received, and no wake since */
     int ended;         /* END has been sent or received */
     int broken;        /* the thread has given up */
     /* root */
@@ -65,22 +84,26 @@ struct mi_pump {
     struct mi_object object;
     uint64_t object_sent;
     int full_sent;
-    int done; /* leaders that have detached */
+    int done;              /* leaders that have detached */
+    mpimin_request *wakes; /* to each follower */
     /* followers */
-    struct mi_frame frame; /* being received, with its payload */
-    mpimin_request header, payload;
-    void *scratch; /* for what cannot be stored */
+    struct receiving ring[AHEAD];
+    unsigned first, next;        /* of those in use; they only grow */
+    struct receiving *expecting; /* its header: always the youngest */
+    int last;                    /* no header follows for now */
+    uint64_t due;                /* bytes of the arena on their way */
+    void *scratch;               /* for what cannot be stored */
     size_t scratch_size;
-    void *room;
     struct held *held; /* the one being filled in first; whole ones behind */
     int part_lost;
+    int dropping; /* all that is held, as soon as nothing is on its way */
     struct asking asks[SENDS];
     struct asked asked;
     mpimin_request detach;
     int detach_sent;
 };
 
-/* ---- root: frames ------------------------------------------------------- */
+/* ---- root: the window --------------------------------------------------- */
 
 static int test_sending(struct mi_pump *pump, struct sending *sending,
                         int *busy, struct mi_error *err)
@@ -108,7 +131,7 @@ static int is_sending(const struct mi_pump *pump, uint64_t object)
 {
     for (int i = 0; i < WINDOW; i++)
         if (!is_out(&pump->window[i]) &&
-            pump->window[i].frame.object == object)
+            pump->window[i].packet.frame.object == object)
             return 1;
     return 0;
 }
@@ -130,25 +153,69 @@ static struct sending *free_sending(struct mi_pump *pump)
     return NULL;
 }
 
-/* Broadcast one frame, its payload from 'payload'. */
+/* ---- root: parking ------------------------------------------------------ */
+
+/* Microseconds since something has happened. */
+static uint64_t idle_for(const struct mi_pump *pump)
+{
+    return (mi_clock_now() - pump->active) / 1000;
+}
+
+static int wakes_out(struct mi_pump *pump, int *out, struct mi_error *err)
+{
+    int done;
+
+    *out = 1;
+    for (int i = 1; i < pump->config.size; i++) {
+        if (mpimin_test(pump->config.mpi, &pump->wakes[i], &done, err) != 0)
+            return -1;
+        *out &= done;
+    }
+    return 0;
+}
+
+/* Tell all followers, not only the next ones in MPI's tree, so that they wake
+ * up at the same time and not one after the other.
+ */
+static int wake(struct mi_pump *pump, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+
+    for (int i = 1; i < c->size; i++)
+        if (mpimin_isend(c->mpi, NULL, 0, i, TAG_WAKE, c->leaders,
+                         &pump->wakes[i], err) != 0)
+            return -1;
+    pump->parked = 0;
+    return 0;
+}
+
+/* ---- root: frames ------------------------------------------------------- */
+
+/* Broadcast one frame, its payload from 'payload'.  A small one is copied. */
 static int send_frame(struct mi_pump *pump, struct sending *sending,
                       const struct mi_frame *frame, const void *payload,
                       struct mi_error *err)
 {
     const struct mi_pump_config *c = &pump->config;
+    struct mi_packet *packet = &sending->packet;
+    size_t size = frame->size;
 
-    sending->frame = *frame;
-    sending->frame.sequence = pump->sequence++;
-    mi_frame_seal(&sending->frame);
-    if (mpimin_ibcast(c->mpi, &sending->frame, sizeof(sending->frame), 0,
-                      c->leaders, &sending->header, err) != 0)
+    if (pump->parked && wake(pump, err) != 0)
         return -1;
-    if (frame->size > 0 &&
-        mpimin_ibcast(c->mpi, (void *)(uintptr_t)payload, frame->size, 0,
-                      c->leaders, &sending->payload, err) != 0)
+    packet->frame = *frame;
+    packet->frame.sequence = pump->sequence++;
+    mi_frame_seal(&packet->frame);
+    if (size > 0 && size <= MI_PACKET_BYTES)
+        memcpy(packet->bytes, payload, size);
+    if (mpimin_ibcast(c->mpi, packet, sizeof(*packet), 0, c->leaders,
+                      &sending->header, err) != 0)
         return -1;
-    atomic_fetch_add(&pump->bytes, sizeof(*frame) + frame->size);
-    return 0;
+    atomic_fetch_add(&pump->bytes, sizeof(*packet));
+    if (size <= MI_PACKET_BYTES)
+        return 0;
+    atomic_fetch_add(&pump->bytes, size);
+    return mpimin_ibcast(c->mpi, (void *)(uintptr_t)payload, size, 0,
+                         c->leaders, &sending->payload, err);
 }
 
 static int send_object(struct mi_pump *pump, struct sending *sending,
@@ -239,6 +306,27 @@ static int all_done(const struct mi_pump *pump)
            mi_reader_settle(c->reader) == 0;
 }
 
+/* A broadcast that followers wait for makes every call of MPI in their
+ * programs a little slower: leave none while nothing is read.
+ */
+static int park(struct mi_pump *pump, struct sending *sending,
+                struct mi_error *err)
+{
+    const struct mi_frame frame = {.type = MI_FRAME_PARK};
+    int out;
+
+    if (pump->parked || idle_for(pump) < PARK_AFTER)
+        return 0;
+    if (wakes_out(pump, &out, err) != 0)
+        return -1;
+    if (!out)
+        return 0;
+    if (send_frame(pump, sending, &frame, NULL, err) != 0)
+        return -1;
+    pump->parked = 1;
+    return 0;
+}
+
 static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
 {
     struct mi_frame end = {.type = MI_FRAME_END};
@@ -253,8 +341,10 @@ static int send_frames(struct mi_pump *pump, int *busy, struct mi_error *err)
         return 0;
     if (send_next(pump, sending, busy, err) != 0)
         return -1;
-    if (*busy || !all_done(pump) || !all_sent(pump))
+    if (*busy || !all_sent(pump))
         return 0;
+    if (!all_done(pump))
+        return park(pump, sending, err);
     pump->ended = 1;
     return send_frame(pump, sending, &end, NULL, err);
 }
@@ -269,6 +359,10 @@ static int flush(struct mi_pump *pump, struct mi_error *err)
                         err) != 0 ||
             mpimin_wait(pump->config.mpi, &pump->window[i].payload, -1, &done,
                         err) != 0)
+            return -1;
+    for (int i = 1; i < pump->config.size; i++)
+        if (mpimin_wait(pump->config.mpi, &pump->wakes[i], -1, &done, err) !=
+            0)
             return -1;
     return 0;
 }
@@ -374,6 +468,13 @@ static void release_all(struct mi_pump *pump)
         pump->held = held->next;
         release(pump, held);
     }
+    pump->dropping = 0;
+}
+
+/* The records of what is held will not come.  MPI may be writing to it. */
+static void drop_held(struct mi_pump *pump)
+{
+    pump->dropping = 1;
     pump->part_lost = 1; /* what comes of the one that was on its way */
 }
 
@@ -385,15 +486,17 @@ static void stop_storing(struct mi_pump *pump, const struct mi_error *why)
     if (mi_mailbox_stream(pump->config.mailbox) != MI_STREAM_OPEN)
         return;
     mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
-    release_all(pump); /* their records will not be stored */
+    drop_held(pump); /* their records will not be stored */
     say(pump, MI_FIRST_DIRECT, "the node store is full", why);
 }
 
 /* Receive into memory of our own.  There always is enough for a frame of the
  * usual size; only a single large record needs more.
  */
-static int use_scratch(struct mi_pump *pump, size_t size, struct mi_error *err)
+static int use_scratch(struct mi_pump *pump, struct receiving *frame,
+                       struct mi_error *err)
 {
+    size_t size = frame->packet.frame.size;
     void *bigger;
 
     if (size > pump->scratch_size) {
@@ -403,34 +506,43 @@ static int use_scratch(struct mi_pump *pump, size_t size, struct mi_error *err)
         pump->scratch = bigger;
         pump->scratch_size = size;
     }
-    pump->room = pump->scratch;
+    frame->room = pump->scratch;
+    frame->scratch = 1;
     return 0;
 }
 
-static int room_for_records(struct mi_pump *pump, struct mi_error *err)
+static int is_open(const struct mi_pump *pump)
 {
+    return mi_mailbox_stream(pump->config.mailbox) == MI_STREAM_OPEN;
+}
+
+/* The arena is behind by what is due before this frame. */
+static void room_for_records(struct mi_pump *pump, struct receiving *frame,
+                             int alone)
+{
+    uint64_t size = frame->packet.frame.size;
     struct mi_error why;
+    void *end;
 
     mi_error_clear(&why);
-    if (mi_mailbox_stream(pump->config.mailbox) == MI_STREAM_OPEN) {
-        if (mi_store_reserve(pump->config.store, pump->frame.size, &pump->room,
-                             &why) == 0)
-            return 0;
+    if (!is_open(pump))
+        return;
+    if (mi_store_reserve(pump->config.store, pump->due + size, &end, &why) ==
+        0)
+        frame->room = (char *)end + pump->due;
+    else if (alone)
         stop_storing(pump, &why);
-    }
-    return use_scratch(pump, pump->frame.size, err);
 }
 
 /* Make room for an object; without, its pieces are dropped. */
-static void begin_part(struct mi_pump *pump)
+static void begin_part(struct mi_pump *pump, const struct mi_frame *frame)
 {
-    const struct mi_frame *frame = &pump->frame;
     struct held *held;
     void *bytes;
     struct mi_error why;
 
     pump->part_lost = 1;
-    if (mi_mailbox_stream(pump->config.mailbox) != MI_STREAM_OPEN)
+    if (!is_open(pump))
         return;
     if (!pump->config.mirror || !(held = calloc(1, sizeof(*held))))
         return;
@@ -450,40 +562,103 @@ static void begin_part(struct mi_pump *pump)
     pump->part_lost = 0;
 }
 
-static int room_for_piece(struct mi_pump *pump, struct mi_error *err)
+static int room_for_piece(struct mi_pump *pump, struct receiving *receiving,
+                          struct mi_error *err)
 {
-    if (pump->frame.offset == 0)
-        begin_part(pump);
+    const struct mi_frame *frame = &receiving->packet.frame;
+
     if (pump->part_lost)
-        return use_scratch(pump, pump->frame.size, err);
-    if (!pump->held || pump->frame.object != pump->held->part.id ||
-        pump->frame.object_size != pump->held->size)
+        return 0;
+    if (!pump->held || frame->object != pump->held->part.id ||
+        frame->object_size != pump->held->size)
         return mi_fail(err, MI_FORMAT, EBADMSG, "piece of another object");
-    pump->room = pump->held->bytes + pump->frame.offset;
+    receiving->room = pump->held->bytes + frame->offset;
     return 0;
 }
 
-/* A whole header has come: make room for what follows and receive that. */
-static int begin_payload(struct mi_pump *pump, struct mi_error *err)
+/* A header has come. */
+static int check_frame(struct mi_pump *pump, struct receiving *receiving,
+                       struct mi_error *err)
 {
-    const struct mi_pump_config *c = &pump->config;
-    uint64_t used = mi_store_used(c->store);
-    int rc;
+    const struct mi_frame *frame = &receiving->packet.frame;
+    uint64_t used = mi_store_used(pump->config.store) + pump->due;
 
-    if (mi_mailbox_stream(c->mailbox) != MI_STREAM_OPEN)
-        used = pump->frame.offset; /* nothing is appended any more */
-    if (mi_frame_check(&pump->frame, pump->sequence, used, err) != 0)
+    if (!is_open(pump))
+        used = frame->offset; /* nothing is appended any more */
+    if (mi_frame_check(frame, pump->sequence, used, err) != 0)
         return -1;
     pump->sequence++;
-    atomic_fetch_add(&pump->bytes, sizeof(pump->frame) + pump->frame.size);
-    if (pump->frame.size == 0)
+    receiving->checked = 1;
+    atomic_fetch_add(&pump->bytes, sizeof(receiving->packet));
+    if (frame->type == MI_FRAME_OBJECT && frame->offset == 0)
+        begin_part(pump, frame);
+    return 0;
+}
+
+/* The packet has all of it.  Pieces go where they belong at once, records when
+ * it is their turn.
+ */
+static int take_packet(struct mi_pump *pump, struct receiving *receiving,
+                       struct mi_error *err)
+{
+    const struct mi_frame *frame = &receiving->packet.frame;
+
+    if (frame->type != MI_FRAME_OBJECT)
         return 0;
-    rc = pump->frame.type == MI_FRAME_OBJECT ? room_for_piece(pump, err)
-                                             : room_for_records(pump, err);
-    if (rc != 0)
+    if (room_for_piece(pump, receiving, err) != 0)
         return -1;
-    return mpimin_ibcast(c->mpi, pump->room, pump->frame.size, 0, c->leaders,
-                         &pump->payload, err);
+    if (receiving->room)
+        memcpy(receiving->room, receiving->packet.bytes, frame->size);
+    return 0;
+}
+
+/* Receive the payload.  What cannot be stored goes to the scratch memory; for
+ * that, and to give anything up, the frame has to be the only one on its way
+ * ('alone'): otherwise it is not begun yet.
+ */
+static int receive_payload(struct mi_pump *pump, struct receiving *frame,
+                           int alone, struct mi_error *err)
+{
+    const struct mi_pump_config *c = &pump->config;
+    size_t size = frame->packet.frame.size;
+
+    if (frame->packet.frame.type == MI_FRAME_RECORDS)
+        room_for_records(pump, frame, alone);
+    else if (room_for_piece(pump, frame, err) != 0)
+        return -1;
+    if (!frame->room && !alone)
+        return 0;
+    if (!frame->room && use_scratch(pump, frame, err) != 0)
+        return -1;
+    frame->begun = 1;
+    atomic_fetch_add(&pump->bytes, size);
+    return mpimin_ibcast(c->mpi, frame->room, size, 0, c->leaders,
+                         &frame->payload, err);
+}
+
+static int begin_frame(struct mi_pump *pump, struct receiving *receiving,
+                       struct mi_error *err)
+{
+    const struct mi_frame *frame = &receiving->packet.frame;
+    int alone = pump->next - pump->first == 1;
+
+    if (pump->dropping && !alone)
+        return 0;
+    if (pump->dropping)
+        release_all(pump);
+    if (frame->size <= MI_PACKET_BYTES) {
+        receiving->begun = 1;
+        if (take_packet(pump, receiving, err) != 0)
+            return -1;
+    } else if (receive_payload(pump, receiving, alone, err) != 0) {
+        return -1;
+    }
+    if (!receiving->begun)
+        return 0;
+    receiving->due = frame->type == MI_FRAME_RECORDS ? frame->size : 0;
+    pump->due += receiving->due;
+    pump->last = frame->type == MI_FRAME_END || frame->type == MI_FRAME_PARK;
+    return 0;
 }
 
 /* An empty file does not come through the stream. */
@@ -550,12 +725,28 @@ static void place_object(void *arg, const struct mi_record *record)
                           mi_mirror_root(pump->config.mirror));
 }
 
-static int take_records(struct mi_pump *pump, struct mi_error *err)
+static int store_records(struct mi_pump *pump,
+                         const struct receiving *receiving,
+                         struct mi_error *err)
 {
-    if (pump->room == pump->scratch)
+    uint64_t size = receiving->packet.frame.size;
+    void *end;
+
+    if (!receiving->room) {
+        if (mi_store_reserve(pump->config.store, size, &end, err) != 0)
+            return -1;
+        memcpy(end, receiving->packet.bytes, size);
+    }
+    return mi_store_commit(pump->config.store, size, place_object, pump, err);
+}
+
+static int take_records(struct mi_pump *pump,
+                        const struct receiving *receiving,
+                        struct mi_error *err)
+{
+    if (receiving->scratch || !is_open(pump))
         return 0;
-    if (mi_store_commit(pump->config.store, pump->frame.size, place_object,
-                        pump, err) != 0) {
+    if (store_records(pump, receiving, err) != 0) {
         if (err->domain == MI_FORMAT)
             return -1;
         stop_storing(pump, err);
@@ -565,60 +756,121 @@ static int take_records(struct mi_pump *pump, struct mi_error *err)
 }
 
 /* A frame is complete. */
-static int take_frame(struct mi_pump *pump, struct mi_error *err)
+static int take_frame(struct mi_pump *pump, const struct receiving *receiving,
+                      struct mi_error *err)
 {
     int rc = 0;
 
-    switch (pump->frame.type) {
+    pump->due -= receiving->due;
+    switch (receiving->packet.frame.type) {
     case MI_FRAME_RECORDS:
-        rc = take_records(pump, err);
+        rc = take_records(pump, receiving, err);
         break;
     case MI_FRAME_OBJECT:
         break; /* it has been received in place */
     case MI_FRAME_FULL:
         mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_FULL);
-        release_all(pump); /* their records will not come */
+        drop_held(pump);
+        break;
+    case MI_FRAME_PARK:
+        pump->parked = 1;
         break;
     default:
         pump->ended = 1;
     }
-    pump->room = NULL;
     return rc;
 }
 
+/* Broadcasts are collective, so that a follower starts them in root's order:
+ * a header, its payload, the next header.  It need not wait for a payload
+ * before it starts the next header, so that it hands on several to those
+ * below it in MPI's tree.
+ */
 static int expect_frame(struct mi_pump *pump, struct mi_error *err)
 {
-    return mpimin_ibcast(pump->config.mpi, &pump->frame, sizeof(pump->frame),
-                         0, pump->config.leaders, &pump->header, err);
+    struct receiving *receiving = &pump->ring[pump->next % AHEAD];
+
+    if (pump->last || pump->next - pump->first == AHEAD)
+        return 0;
+    *receiving = (struct receiving){0};
+    pump->next++;
+    pump->expecting = receiving;
+    return mpimin_ibcast(pump->config.mpi, &receiving->packet,
+                         sizeof(receiving->packet), 0, pump->config.leaders,
+                         &receiving->header, err);
+}
+
+/* Begin with the youngest frame, if its header is there. */
+static int begin_next(struct mi_pump *pump, int *begun, struct mi_error *err)
+{
+    struct receiving *receiving = pump->expecting;
+    int done;
+
+    if (!receiving)
+        return expect_frame(pump, err);
+    if (mpimin_test(pump->config.mpi, &receiving->header, &done, err) != 0)
+        return -1;
+    if (!done)
+        return 0;
+    if (!receiving->checked && check_frame(pump, receiving, err) != 0)
+        return -1;
+    if (begin_frame(pump, receiving, err) != 0)
+        return -1;
+    *begun = receiving->begun;
+    if (!receiving->begun)
+        return 0;
+    pump->expecting = NULL;
+    return expect_frame(pump, err);
+}
+
+/* Take the oldest frame, if it is whole. */
+static int take_next(struct mi_pump *pump, int *taken, struct mi_error *err)
+{
+    struct receiving *receiving = &pump->ring[pump->first % AHEAD];
+
+    if (pump->first == pump->next || !receiving->begun)
+        return 0;
+    if (mpimin_test(pump->config.mpi, &receiving->payload, taken, err) != 0)
+        return -1;
+    if (!*taken)
+        return 0;
+    if (take_frame(pump, receiving, err) != 0)
+        return -1;
+    pump->first++;
+    return 0;
+}
+
+/* Parked: has root something to send again? */
+static int await_wake(struct mi_pump *pump, int *busy, struct mi_error *err)
+{
+    size_t size;
+    int got;
+
+    if (receive(pump, TAG_WAKE, NULL, 0, &size, &got, err) != 0)
+        return -1;
+    if (!got)
+        return 0;
+    *busy = 1;
+    pump->parked = 0;
+    pump->last = 0;
+    return 0;
 }
 
 /* Receive as much as is there. */
 static int receive_frames(struct mi_pump *pump, int *busy,
                           struct mi_error *err)
 {
-    struct mpimin *mpi = pump->config.mpi;
-    int done;
+    int begun, taken;
 
-    while (!pump->ended) {
-        if (pump->header) {
-            if (mpimin_test(mpi, &pump->header, &done, err) != 0)
-                return -1;
-            if (!done)
-                return 0;
-            *busy = 1;
-            if (begin_payload(pump, err) != 0)
-                return -1;
-        }
-        if (mpimin_test(mpi, &pump->payload, &done, err) != 0)
+    if (pump->parked && await_wake(pump, busy, err) != 0)
+        return -1;
+    do {
+        begun = taken = 0;
+        if (begin_next(pump, &begun, err) != 0 ||
+            take_next(pump, &taken, err) != 0)
             return -1;
-        if (!done)
-            return 0;
-        *busy = 1;
-        if (take_frame(pump, err) != 0)
-            return -1;
-        if (!pump->ended && expect_frame(pump, err) != 0)
-            return -1;
-    }
+        *busy |= begun | taken;
+    } while (begun || taken);
     return 0;
 }
 
@@ -717,22 +969,34 @@ static int follow(struct mi_pump *pump, int *busy, struct mi_error *err)
 
 /* ---- the thread --------------------------------------------------------- */
 
-static void rest(struct mi_pump *pump, int busy, uint32_t seen)
+/* The longest sleep that is right now, microseconds. */
+static long longest_sleep(const struct mi_pump *pump)
 {
-    long longest = mi_mailbox_waiters(pump->config.mailbox) > 0 ? SLEEP_WAITED
-                                                                : SLEEP_IDLE;
+    const struct mi_pump_config *c = &pump->config;
 
-    if (busy) {
-        pump->sleep = SLEEP_FIRST;
-        return;
-    }
+    if (mi_mailbox_waiters(c->mailbox) > 0)
+        return SLEEP_WAITED;
+    return mi_mailbox_detached(c->mailbox) < c->mates ? SLEEP_IDLE
+                                                      : SLEEP_ENDING;
+}
+
+/* Sleep until there may be something to do: a kick says so for this node, but
+ * messages are found by polling only.
+ */
+static void rest(struct mi_pump *pump, uint32_t seen)
+{
+    long longest = longest_sleep(pump);
+    uint64_t sleep = idle_for(pump) / SLEEP_PART;
+
     if (!pump->config.leaders) {
-        mi_mailbox_sleep(pump->config.mailbox, seen, SLEEP_ALONE);
+        mi_mailbox_sleep(pump->config.mailbox, seen, -1);
         return;
     }
-    pump->sleep = pump->sleep < longest ? pump->sleep : longest;
-    mi_mailbox_sleep(pump->config.mailbox, seen, pump->sleep);
-    pump->sleep *= 2;
+    sleep = sleep > SLEEP_FIRST ? sleep : SLEEP_FIRST;
+    mi_mailbox_sleep(pump->config.mailbox, seen,
+                     sleep < (uint64_t)longest ? (long)sleep : longest);
+    if (mi_mailbox_kicks(pump->config.mailbox) != seen)
+        pump->active = mi_clock_now();
 }
 
 static void *run(void *arg)
@@ -743,16 +1007,16 @@ static void *run(void *arg)
     int busy, rc = 0;
 
     mi_error_clear(&err);
-    pump->sleep = SLEEP_FIRST;
-    if (!pump->config.reader)
-        rc = expect_frame(pump, &err);
+    pump->active = mi_clock_now();
     while (rc == 0 && !pump->ended) {
         seen = mi_mailbox_kicks(pump->config.mailbox);
         busy = 0;
         rc = pump->config.reader ? serve(pump, &busy, &err)
                                  : follow(pump, &busy, &err);
-        if (rc == 0 && !pump->ended)
-            rest(pump, busy, seen);
+        if (busy)
+            pump->active = mi_clock_now();
+        else if (rc == 0 && !pump->ended)
+            rest(pump, seen);
     }
     if (rc != 0) {
         pump->broken = 1;
@@ -760,6 +1024,18 @@ static void *run(void *arg)
     }
     mi_mailbox_set_stream(pump->config.mailbox, MI_STREAM_GONE);
     return NULL;
+}
+
+/* What root, or a follower, needs for the stream. */
+static int allocate(struct mi_pump *pump, struct mi_error *err)
+{
+    if (pump->config.reader) {
+        pump->wakes = calloc((size_t)pump->config.size, sizeof(*pump->wakes));
+    } else {
+        pump->scratch_size = MI_FRAME_MAX;
+        pump->scratch = malloc(pump->scratch_size);
+    }
+    return pump->wakes || pump->scratch ? 0 : mi_fail_errno(err, "pump");
 }
 
 int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
@@ -770,17 +1046,14 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
     if (!pump)
         return mi_fail_errno(err, "pump");
     pump->config = *config;
-    if (config->leaders && !config->reader) {
-        pump->scratch_size = MI_FRAME_MAX;
-        pump->scratch = malloc(pump->scratch_size);
-        if (!pump->scratch) {
-            free(pump);
-            return mi_fail_errno(err, "pump");
-        }
+    if (config->leaders && allocate(pump, err) != 0) {
+        free(pump);
+        return -1;
     }
     if (mi_thread_start(&pump->thread, "mpiimport-pump", run, pump, err) !=
         0) {
         free(pump->scratch);
+        free(pump->wakes);
         free(pump);
         return -1;
     }
@@ -802,6 +1075,8 @@ int mi_pump_finish(struct mi_pump *pump)
     pump->asked = (struct asked){0};
     free(pump->scratch);
     pump->scratch = NULL;
+    free(pump->wakes);
+    pump->wakes = NULL;
     return 0;
 }
 

@@ -7,6 +7,12 @@
  * and forwards its node's asks.  With a single node there is no stream, and
  * the pump hands over asks only.
  *
+ * At rest: without a stream the pump sleeps until it is kicked.  With one it
+ * looks for messages, the less often the longer nothing has happened, and when
+ * root has had nothing to send for a second it sends the frame PARK: then no
+ * broadcast is under way, and none is expected until root has sent a message
+ * to each follower.
+ *
  * The end: a leader whose whole node has detached (mi_mailbox_detach) says
  * so to root; when all have, root sends the frame END, and all pumps stop.
  */

@@ -20,7 +20,9 @@ Parts (--only), each with stock Python and every launcher that is built:
 - dlstorm: time to the last line, and memory, of a program with many shared
   objects that need each other (storm.py);
 - objects: bytes of shared objects on each node against those that ranks map
-  (objects.py).
+  (objects.py);
+- idle: ping-pong between two ranks while the pumps rest, with every MPI that
+  is there (pingpong.py).
 
 The tables go to stdout, progress to stderr.  Beside a figure that has a
 limit stands "ok" or "over": timings are noisy, so this is no exit status.
@@ -35,7 +37,8 @@ number of ranks: "time" {variant: list of [wall seconds, processor seconds]},
 launcher's report (docs/timing.md)]}}, "memory" {launcher: see
 memory_figures}, in bytes; "strace" {ranks, variant: per rank {kind of
 operation: number}} or null; dlstorm: see measure_storm, or null; objects: see
-measure_objects, or null; failures, list of str.
+measure_objects, or null; idle: see measure_idle, or null; failures, list of
+str.
 """
 
 import argparse
@@ -64,6 +67,7 @@ from phases import (  # noqa: E402
     fastest_report,
     layout_report,
 )
+from pingpong import idle_text, measure_idle  # noqa: E402
 from storm import measure_storm, storm_text  # noqa: E402
 from support import job  # noqa: E402
 from table import Table, many  # noqa: E402
@@ -74,6 +78,7 @@ PROGRAM = "from mpi4py import MPI; import numpy.fft; import scipy.interpolate"
 LAUNCHERS = ("python-mpi.py", "python-mpi")
 PARTS = (
     "pass", "wall", "report", "memory", "operations", "dlstorm", "objects",
+    "idle",
 )  # fmt: skip
 
 
@@ -137,6 +142,8 @@ def result_text(result):
         blocks.append(storm_text(result["dlstorm"]))
     if result["objects"] is not None:
         blocks.append(objects_text(result["objects"]))
+    if result["idle"] is not None:
+        blocks.append(idle_text(result["idle"]))
     return "\n\n".join(blocks)
 
 
@@ -284,6 +291,7 @@ class Measurement:
             "strace": None,
             "dlstorm": None,
             "objects": None,
+            "idle": None,
             "failures": self.failures,
         }
         self.attempt("pass", result, "pass", measure_pass, options.turns)
@@ -298,6 +306,7 @@ class Measurement:
             options.repeat,
         )  # fmt: skip
         self.attempt("objects", result, "objects", measure_objects)
+        self.attempt("idle", result, "idle", measure_idle, options.repeat)
         result["machine"] = {
             "processors": os.cpu_count(),
             "load": [load, os.getloadavg()[0]],

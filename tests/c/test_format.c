@@ -299,6 +299,8 @@ static void test_frame_each_type_accepted(void)
     CHECK(mi_frame_check(&frame, SEQUENCE, USED, NULL) == 0);
     frame = bare_frame(MI_FRAME_END);
     CHECK(mi_frame_check(&frame, SEQUENCE, USED, NULL) == 0);
+    frame = bare_frame(MI_FRAME_PARK);
+    CHECK(mi_frame_check(&frame, SEQUENCE, USED, NULL) == 0);
 }
 
 static void damage_frame(const struct mi_frame *sound)
@@ -367,7 +369,7 @@ static void test_frame_other_version_named(void)
 
     frame.version = MI_FORMAT_VERSION + 40;
     CHECK(refused(mi_frame_check(&frame, SEQUENCE, USED, &err), &err));
-    CHECK(strstr(err.text, "format 42") && strstr(err.text, "format 2"));
+    CHECK(strstr(err.text, "format 43") && strstr(err.text, "format 3"));
     frame = records_frame();
     frame.magic ^= 1;
     CHECK(refused(mi_frame_check(&frame, SEQUENCE, USED, &err), &err));
@@ -394,7 +396,7 @@ static void expect_frame(const char *about, uint16_t type, uint64_t offset,
 static void test_frame_impossible_fields_refused(void)
 {
     expect_frame("type 0", 0, USED, 160, 0, 0);
-    expect_frame("type 5", 5, USED, 160, 0, 0);
+    expect_frame("type 6", 6, USED, 160, 0, 0);
     expect_frame("type 65535", 65535, USED, 0, 0, 0);
     expect_frame("empty records", MI_FRAME_RECORDS, USED, 0, 0, 0);
     expect_frame("odd records", MI_FRAME_RECORDS, USED, 161, 0, 0);
@@ -408,6 +410,7 @@ static void test_frame_impossible_fields_refused(void)
                  UINT64_MAX);
     expect_frame("full with payload", MI_FRAME_FULL, 0, 16, 0, 0);
     expect_frame("end with payload", MI_FRAME_END, 0, 1, 0, 0);
+    expect_frame("park with payload", MI_FRAME_PARK, 0, 1, 0, 0);
 }
 
 /* ---- asks ----------------------------------------------------------------
