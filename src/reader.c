@@ -639,9 +639,9 @@ static void queue_batch(struct mi_reader *reader, struct batch *batch)
     if (!reader->stopped)
         queue_put_first(&reader->aheads, &batch->queue);
     for (; !reader->stopped && batch->count > 0; batch->count--) {
+        reader->queued++;
         if (add_thread(reader, &err) == 0)
             pthread_cond_signal(&reader->asked);
-        reader->queued++;
     }
     pthread_mutex_unlock(&reader->lock);
     queue_clear(&batch->queue);
