@@ -479,10 +479,11 @@ def loaded(int phase, name, uint64_t since):
 
 # ---- garbage collection -----------------------------------------------------
 #
-# What imports allocate stays: to look at it again and again costs up to a
-# tenth of the start-up.  While the main thread executes modules, the threshold
-# of the youngest generation is so high that it is looked at once, afterwards.
-# There is a threshold all the same: a program may run inside of an import.
+# What imports allocate stays: to look for garbage in it costs up to a tenth of
+# the start-up.  While the main thread executes modules, the threshold of the
+# youngest generation is very high; there is one all the same, because a program
+# may run inside of an import.  Afterwards what is there belongs to the oldest
+# generation, as it would in the end, without having been looked at.
 
 POSTPONED = 200_000  # objects; a fifth of a gigabyte at the very most
 
@@ -490,12 +491,13 @@ _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
 _set_threshold = None
 cdef object _threshold = None  # what the program's threshold is meanwhile
+cdef Py_ssize_t _count = 0     # objects of the youngest generation before
 cdef int _executing = 0        # modules that the main thread executes now
 cdef unsigned long _main_thread = 0
 
 
 cdef int postpone_collection() except -1:
-    global _executing, _threshold
+    global _executing, _threshold, _count
     if PyThread_get_thread_ident() != _main_thread:
         return 0
     _executing += 1
@@ -504,6 +506,7 @@ cdef int postpone_collection() except -1:
         if 0 < threshold[0] < POSTPONED:
             _set_threshold(POSTPONED)
             _threshold = threshold
+            _count = _collector.get_count()[0]
     return 0
 
 
@@ -511,8 +514,18 @@ cdef int resume_collection() except -1:
     global _executing
     if PyThread_get_thread_ident() == _main_thread:
         _executing -= 1
-        if _executing == 0:
+        if _executing == 0 and _threshold is not None:
+            if _collector.get_count()[0] - _count > _threshold[0]:
+                make_old()
             restore_threshold()
+    return 0
+
+
+cdef int make_old() except -1:
+    """Move all objects to the oldest generation, which takes no time."""
+    if _collector.get_freeze_count() == 0:
+        _collector.freeze()
+        _collector.unfreeze()
     return 0
 
 
