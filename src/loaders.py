@@ -32,6 +32,7 @@ FIND, IO, COMM, LOAD, LOAD_FILE, LOAD_DIRECT = range(6)
 STOCK = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
 
 _code_type = type(_call_with_frames_removed.__code__)
+_module_type = type(sys)
 
 
 def _forget_frame(error):
@@ -136,16 +137,6 @@ class _Timed:
 
     mpi_again = False
 
-    def create_module(self, spec):
-        core.enter(self.mpi_phase)
-        try:
-            return super().create_module(spec)
-        except BaseException as error:
-            _forget_frame(error)
-            raise
-        finally:
-            core.leave()
-
     def exec_module(self, module):
         since = core.begin(self.mpi_phase)
         self.mpi_again = "__builtins__" in module.__dict__
@@ -179,6 +170,16 @@ class DirectSourcelessLoader(_Direct, SourcelessFileLoader):
 
 class DirectExtensionLoader(_Direct, ExtensionFileLoader):
     """An extension module, straight from the filesystem."""
+
+    def create_module(self, spec):
+        core.enter(LOAD_DIRECT)
+        try:
+            return super().create_module(spec)
+        except BaseException as error:
+            _forget_frame(error)
+            raise
+        finally:
+            core.leave()
 
 
 class _Stored(_Timed):
@@ -218,8 +219,25 @@ class _SourceOnly(SourceFileLoader):
 class StoreSourceLoader(_Stored, SourceFileLoader):
     """A module with source, from the bytecode in the store."""
 
+    def create_module(self, spec):
+        """Return a new module.  importlib would make the same one, after it
+        has looked for each of these names in vain.
+        """
+        if type(spec) is not ModuleSpec or not spec.has_location:
+            return None
+        module = _module_type(spec.name)
+        names = module.__dict__
+        if spec.submodule_search_locations is not None:
+            names["__path__"] = spec.submodule_search_locations
+        names["__file__"] = spec.origin
+        cached = spec.cached
+        if cached is not None:
+            names["__cached__"] = cached
+        return module
+
     def get_code(self, fullname):
-        path = self.get_filename(fullname)
+        path = self.path if fullname == self.name else None
+        path = path or self.get_filename(fullname)
         data = None if self.mpi_again else core.bytecode(path)
         try:
             if data is core.PENDING:

@@ -1078,6 +1078,8 @@ def compile_service():
 
 _invalidated = False  # importlib.invalidate_caches() has been called
 
+cdef object _cached_ending = None  # of a .pyc behind its module's name
+
 cdef int _suffix_count = 0
 cdef const char *_suffix[16]
 
@@ -1191,6 +1193,10 @@ class StoreFinder(FileFinder):
         spec._set_fileattr = True
         if package is not None:
             spec.submodule_search_locations = [package]
+        if ending == ".py" and _cached_ending and sys.pycache_prefix is None:
+            # What spec.cached would work out.
+            head, _, tail = stem.rpartition("/")
+            spec.cached = f"{head}/__pycache__/{tail}{_cached_ending}"
         return spec
 
     def invalidate_caches(self):
@@ -1260,7 +1266,10 @@ cdef list _suffix_bytes = []
 
 def _set_suffixes(suffixes):
     """Tell the C core what a module's file can end in, in stock's order."""
-    global _suffix_count
+    global _suffix_count, _cached_ending
+    if sys.implementation.cache_tag is not None:
+        _, _, name = cache_from_source("/a.py").rpartition("/")
+        _cached_ending = name[1:]
     for text in suffixes[:16]:
         _suffix_bytes.append(text.encode())
         _suffix[_suffix_count] = _suffix_bytes[len(_suffix_bytes) - 1]
