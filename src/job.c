@@ -256,8 +256,8 @@ static int start_manifest(struct mi_job *job,
     return 0;
 }
 
-/* Have the pool read all of it, in the order of need, behind what is asked; and
- * nothing by guess.
+/* Have the pool read all of it, in the order of need, behind what is asked;
+ * and nothing by guess.
  */
 static void replay(struct mi_job *job)
 {
@@ -852,8 +852,8 @@ static int gather(struct mi_job *job, struct mi_error *err)
     if (!job->report)
         return 0;
     mi_job_numbers(job, &job->mine);
-    job->gathered = calloc((size_t)job->size, sizeof(job->mine));
-    if (!job->gathered)
+    if (job->rank == 0 &&
+        !(job->gathered = calloc((size_t)job->size, sizeof(job->mine))))
         return mi_fail_errno(err, "report");
     if (mpimin_igather(job->mpi, &job->mine, sizeof(job->mine), job->gathered,
                        0, job->comm, &request, err) != 0 ||

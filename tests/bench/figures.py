@@ -33,17 +33,28 @@ def walls(runs):
     return [run["wall"] for run in runs]
 
 
+def _turns(found, label, base):
+    """Return [(wall time, the base's in the same turn), ...]."""
+    theirs = {run["turn"]: run["wall"] for run in found.get(base, [])}
+    return [
+        (run["wall"], theirs[run["turn"]])
+        for run in found.get(label, [])
+        if theirs.get(run["turn"])
+    ]
+
+
 def ratio(found, label, base):
     """Return the median over the turns of a contender's wall time over the
     base's in the same turn; None if one of them was not measured.
     """
-    theirs = {run["turn"]: run["wall"] for run in found.get(base, [])}
-    ratios = [
-        run["wall"] / theirs[run["turn"]]
-        for run in found.get(label, [])
-        if theirs.get(run["turn"])
-    ]
+    ratios = [mine / other for mine, other in _turns(found, label, base)]
     return statistics.median(ratios) if ratios else None
+
+
+def excess(found, label, base):
+    """As ratio(): by how many seconds the wall time is longer."""
+    more = [mine - other for mine, other in _turns(found, label, base)]
+    return statistics.median(more) if more else None
 
 
 def measured(found):
@@ -66,6 +77,7 @@ def time_rows(ranks, found, bases):
             many(ranks),
             "wall min med max",
             *(f"/ {base}" for base in bases),
+            *([f"- {LOCAL}"] if LOCAL in bases else []),
             "cpu",
             "meta",
             "data",
@@ -83,6 +95,11 @@ def time_rows(ranks, found, bases):
                 *(
                     "-" if first else _cell(ratio(found, label, base))
                     for base in bases
+                ),
+                *(
+                    ["-" if first else _cell(excess(found, label, LOCAL))]
+                    if LOCAL in bases
+                    else []
                 ),
                 _cell(typical(runs)["cpu"]),
                 _cell(busy.get("meta")),
