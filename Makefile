@@ -7,7 +7,8 @@
 #   TESTS=...    what pytest runs, default "tests"
 #   PYTESTFLAGS=...  more options for pytest
 #   TEST_JOBS=...  how many tests at once, default 3 (jobs sleep a lot)
-#   STATIC=1     link bin/python-mpi with the static libpython
+#   STATIC=0     link bin/python-mpi to the shared libpython, if there is one,
+#                even if the static one can be had
 #   V=1          print commands in full
 
 ifeq ($(origin CC),default)
@@ -141,17 +142,21 @@ $(EXTENSION): build/mpiimport.o $(CORE)
 	$(Q)mv -f $@.new $@
 
 # ---- native launcher --------------------------------------------------------
-# Linked to the interpreter's shared library, or to the static one if there is
-# no other or STATIC=1 is given.
+# Linked with the interpreter's static library: code that may not move is
+# quicker, and each rank opens one file less.  To the shared one if there is no
+# other that can be linked, or STATIC=0 is given.
 
 NATIVE := bin/python-mpi
 comma := ,
 NATIVE_OBJECTS := $(patsubst src/native/%.c,build/native/%.o,\
 	$(wildcard src/native/*.c))
-STATIC ?=
-ifneq ($(if $(PYTHON_SHARED),$(STATIC),1),)
+STATIC ?= $(if $(PYTHON_STATIC),1,0)
+ifneq ($(if $(PYTHON_SHARED),$(filter-out 0,$(STATIC)),1),)
 NATIVE_LIBRARY := $(PYTHON_STATIC)
-NATIVE_LIBS := $(filter-out -Wl$(comma)-rpath%,$(PYTHON_NEEDS))
+NATIVE_LIBS := -no-pie $(filter-out -Wl$(comma)-rpath%,$(PYTHON_NEEDS))
+# Extension modules may need the shared one by its name all the same.
+build/native/python-mpi.o: FLAGS += $(if $(PYTHON_SHARED),\
+	-DMI_STATIC_SONAME='"$(notdir $(PYTHON_SHARED))"')
 else
 NATIVE_LIBRARY := build/native/libpython.so
 # What the interpreter's library needs, loaded before it: that may have a search
@@ -165,10 +170,10 @@ build/target.h: tools/target.py $(VENV)/config.mk
 	$(Q)$(VPYTHON) -I tools/target.py $@
 
 $(NATIVE_OBJECTS): build/native/%.o: src/native/%.c build/target.h \
-		build/mpiimport.h build/flags
+		build/mpiimport.h build/flags build/native.flags
 	@mkdir -p $(@D)
 	$(call note,CC)
-	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(INCLUDES) -Ibuild \
+	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(FLAGS) $(INCLUDES) -Ibuild \
 		-isystem $(PYTHON_INCLUDE) -MMD -MP -c -o $@ $<
 
 -include $(NATIVE_OBJECTS:.o=.d)
@@ -191,7 +196,8 @@ $(NATIVE): $(NATIVE_OBJECTS) build/mpiimport.o $(CORE) $(NATIVE_LIBRARY) \
 		build/native.flags
 	$(call note,LD)
 	$(Q)$(CC) $(BASE_FLAGS) -Wl,--export-dynamic -o $@.new \
-		$(filter %.o %.a %.so,$^) $(NATIVE_LIBS) $(LIBS)
+		$(filter %.o,$^) $(CORE) -Wl,--whole-archive $(NATIVE_LIBRARY) \
+		-Wl,--no-whole-archive $(NATIVE_LIBS) $(LIBS)
 	$(Q)mv -f $@.new $@
 
 build/native.flags: FORCE

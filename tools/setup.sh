@@ -216,6 +216,21 @@ fit_mpi4py() {
     fail "missing: mpicc (the wheel of mpi4py does not find this MPI)"
 }
 
+# Can a program be linked with the static library that the configuration $1
+# names, or is there no other?
+links_static() {
+    static=$(sed -n 's/^PYTHON_STATIC := //p' "$1")
+    needs=$(sed -n 's/^PYTHON_NEEDS := //p' "$1")
+    [ -n "$(sed -n 's/^PYTHON_SHARED := //p' "$1")" ] || return 0
+    # shellcheck disable=SC2086
+    [ -n "$static" ] && echo 'int Py_BytesMain(int, char **);
+int main(int argc, char **argv) { return Py_BytesMain(argc, argv); }' |
+        $cc -no-pie -Wl,--export-dynamic -o build/.links-static -x c - \
+            -x none -Wl,--whole-archive "$static" -Wl,--no-whole-archive \
+            $needs > build/static.log 2>&1 &&
+        rm -f build/.links-static
+}
+
 # Where the interpreter's own library is, shared or static, and what the static
 # one needs besides.
 write_config() {
@@ -230,7 +245,7 @@ def library(name, *places):
 places = get('LIBPL'), get('LIBDIR'), os.path.join(sys.base_prefix, 'lib')
 shared = get('Py_ENABLE_SHARED') and library(get('INSTSONAME'), *places[1:])
 name = get('LIBRARY') or ''
-static = library(name.replace('.a', '-pic.a'), *places) or library(name, *places)
+static = library(name, *places) or library(name.replace('.a', '-pic.a'), *places)
 needs = ' '.join(get(name) or '' for name in ('LIBS', 'SYSLIBS', 'MODLIBS'))
 print('# Written by tools/setup.sh.')
 print('EXT_SUFFIX :=', sysconfig.get_config_var('EXT_SUFFIX'))
@@ -239,6 +254,10 @@ print('PYTHON_SHARED :=', shared or '')
 print('PYTHON_STATIC :=', static)
 print('PYTHON_NEEDS :=', needs)" \
         > $venv/config.mk.new
+    links_static $venv/config.mk.new || {
+        say "the launcher uses the interpreter's shared library"
+        sed -i 's/^PYTHON_STATIC := .*/PYTHON_STATIC :=/' $venv/config.mk.new
+    }
     mv $venv/config.mk.new $venv/config.mk
 }
 

@@ -8,6 +8,7 @@
  */
 #include <Python.h>
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 #include "mpimin.h"
 #include "options.h"
 #include "startup.h"
+#include "stub.h"
 #include "target.h"
 
 #define NAME "python-mpi"
@@ -445,6 +447,23 @@ static int exit_by(PyStatus status)
     Py_ExitStatusException(status);
 }
 
+/* Extension modules that need the interpreter's shared library find its
+ * functions here, and must not load it beside this one: its name is taken.
+ * Without that they still would find those here first.
+ */
+static void take_name(void)
+{
+#ifdef MI_STATIC_SONAME
+    struct mi_stub stub = {0};
+    struct mi_error err;
+    void *handle;
+
+    if (mi_stub_name(&stub, MI_STATIC_SONAME, &err) == 0)
+        mi_stub_open(&stub, RTLD_NOW | RTLD_LOCAL, &handle, &err);
+    mi_stub_clear(&stub);
+#endif
+}
+
 int main(int argc, char **argv)
 {
     static struct native native;
@@ -466,6 +485,7 @@ int main(int argc, char **argv)
     if (PyStatus_Exception(status))
         return exit_by(status);
     keep_process(&native.process);
+    take_name();
     if (start_job(&native, &err) != 0) {
         say(&err);
         mi_job_abort(native.job, 1);

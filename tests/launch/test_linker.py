@@ -194,7 +194,8 @@ def test_loaded_interpreter_is_not_loaded_again(
     text = """
 import linked
 names = {line.split()[-1] for line in open("/proc/self/maps")}
-result = [linked.__file__, [n for n in names if "libpython" in n]]
+# None at all if the interpreter is part of the executable.
+result = [linked.__file__, len([n for n in names if "libpython" in n]) < 2]
 """
     check(text)
 
