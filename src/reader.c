@@ -29,6 +29,7 @@ struct flight {
     struct flight *next;
     enum mi_query query;
     const char *key;
+    unsigned flags; /* of the ask: the answer may be kept to itself */
 };
 
 struct mi_reader {
@@ -373,7 +374,7 @@ static int answer(struct mi_reader *reader, int pooled, enum mi_query query,
                   const char *key, const char *extra, unsigned flags,
                   const struct mi_record **record, struct mi_error *err)
 {
-    struct flight flight = {.query = query, .key = key};
+    struct flight flight = {.query = query, .key = key, .flags = flags};
     struct mi_lap lap = {0};
     int rc;
 
@@ -514,7 +515,7 @@ static int under_way(const struct mi_reader *reader, const void *message,
             return 1;
     for (const struct flight *f = reader->flights; f; f = f->next)
         if (f->query == query && query != MI_CODE &&
-            strlen(f->key) == key_size && memcmp(f->key, key, key_size) == 0)
+            !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size && memcmp(f->key, key, key_size) == 0)
             return 1;
     return 0;
 }
