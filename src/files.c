@@ -48,6 +48,7 @@ static int64_t nanoseconds(const struct timespec *time)
 void mi_entry_status(struct mi_entry *entry, const struct stat *status)
 {
     entry->mtime = nanoseconds(&status->st_mtim);
+    entry->changed = nanoseconds(&status->st_ctim);
     entry->file_size = (uint64_t)status->st_size;
     entry->device = (uint64_t)status->st_dev;
     entry->inode = (uint64_t)status->st_ino;

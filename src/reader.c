@@ -131,12 +131,18 @@ static void follow(struct mi_reader *reader, const struct mi_record *record);
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
                       const struct mi_record **record, struct mi_error *err)
 {
-    const struct mi_record *own;
+    const struct mi_record *own, *before;
+    struct mi_entry whole = *entry;
     struct mi_error why;
 
     record = record ? record : &own;
     mi_error_clear(&why);
-    if (mi_store_append(reader->config.store, entry, record, &why) != 0) {
+    if (entry->query == MI_CODE && !entry->changed) { /* of the source */
+        before = mi_store_find(reader->config.store, MI_CODE, entry->key,
+                               entry->key_size);
+        whole.changed = before ? before->changed : 0;
+    }
+    if (mi_store_append(reader->config.store, &whole, record, &why) != 0) {
         if (why.code == ENAMETOOLONG) {
             *err = why;
             return -1;
