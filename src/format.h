@@ -120,7 +120,7 @@ struct mi_record {
     uint64_t device;
     uint64_t inode;
     int64_t changed; /* its ctime, which nobody can set; 0: not known */
-    uint32_t mode; /* st_mode of the file */
+    uint32_t mode;   /* st_mode of the file */
     uint32_t reserved;
     uint64_t check; /* mi_hash() of the 88 bytes before */
 };

@@ -521,7 +521,8 @@ static int under_way(const struct mi_reader *reader, const void *message,
             return 1;
     for (const struct flight *f = reader->flights; f; f = f->next)
         if (f->query == query && query != MI_CODE &&
-            !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size && memcmp(f->key, key, key_size) == 0)
+            !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size &&
+            memcmp(f->key, key, key_size) == 0)
             return 1;
     return 0;
 }
