@@ -284,7 +284,8 @@ static void judge(struct mi_asked *asked, const struct mi_store *store,
 
         record = mi_store_find(store, item->question.query, item->question.key,
                                strlen(item->question.key));
-        item->young = record && record->mtime >= since;
+        item->young =
+            record && (record->mtime >= since || record->changed >= since);
         item->known_absent = record != NULL;
         item->absent = record && record->kind == MI_KIND_ABSENT &&
                        record->code < MI_CODE_PENDING;

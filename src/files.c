@@ -12,6 +12,7 @@
 
 #define PYC_HEADER 16
 #define FILE_MAX (1u << 30) /* bytes; larger files are left to their users */
+#define UNKNOWN (64u << 10) /* bytes to begin with for a file of any size */
 #define ENTRIES                                                               \
     (64u << 10) /* bytes of a directory that are read at a time               \
                  */
@@ -48,6 +49,7 @@ static int64_t nanoseconds(const struct timespec *time)
 void mi_entry_status(struct mi_entry *entry, const struct stat *status)
 {
     entry->mtime = nanoseconds(&status->st_mtim);
+    entry->changed = nanoseconds(&status->st_ctim);
     entry->file_size = (uint64_t)status->st_size;
     entry->device = (uint64_t)status->st_dev;
     entry->inode = (uint64_t)status->st_ino;
@@ -386,7 +388,7 @@ static ssize_t read_some(int file, void *bytes, size_t size)
 static int read_all(int file, size_t expected, int sure, size_t most,
                     void **data, size_t *size)
 {
-    size_t room = expected + 1, used = 0;
+    size_t room = expected ? expected + 1 : UNKNOWN, used = 0;
     char *block = malloc(room), *bigger;
     int code = block ? 0 : ENOMEM;
     ssize_t n;

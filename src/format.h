@@ -119,8 +119,8 @@ struct mi_record {
     uint64_t file_size; /* of the file, bytes */
     uint64_t device;
     uint64_t inode;
-    uint64_t spare;
-    uint32_t mode; /* st_mode of the file */
+    int64_t changed; /* its ctime, which nobody can set; 0: not known */
+    uint32_t mode;   /* st_mode of the file */
     uint32_t reserved;
     uint64_t check; /* mi_hash() of the 88 bytes before */
 };

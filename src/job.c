@@ -653,7 +653,8 @@ int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
     mi_clock_count(MI_IO);
     rc = mi_reader_read(job->reader, query, key, extra, answer, err);
     mi_clock_leave();
-    if (rc == 0 && answer->entry.mtime < job->started)
+    if (rc == 0 && answer->entry.mtime < job->started &&
+        answer->entry.changed < job->started)
         record_ask(job, query, key, extra);
     return rc == 0 ? 1 : -1;
 }

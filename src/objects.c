@@ -320,6 +320,7 @@ static int adopt(struct mi_item *item, const struct mi_copy *copy)
     item->entry.device = copy->identity.device;
     item->entry.inode = copy->identity.inode;
     item->entry.file_size = copy->identity.size;
+    item->entry.changed = copy->identity.ctime;
     item->entry.mode = copy->mode;
     item->identity = copy->identity;
     item->size = (size_t)copy->identity.size;

@@ -29,6 +29,7 @@ struct flight {
     struct flight *next;
     enum mi_query query;
     const char *key;
+    unsigned flags; /* of the ask: the answer may be kept to itself */
 };
 
 struct mi_reader {
@@ -130,12 +131,18 @@ static void follow(struct mi_reader *reader, const struct mi_record *record);
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
                       const struct mi_record **record, struct mi_error *err)
 {
-    const struct mi_record *own;
+    const struct mi_record *own, *before;
+    struct mi_entry whole = *entry;
     struct mi_error why;
 
     record = record ? record : &own;
     mi_error_clear(&why);
-    if (mi_store_append(reader->config.store, entry, record, &why) != 0) {
+    if (entry->query == MI_CODE && !entry->changed) { /* of the source */
+        before = mi_store_find(reader->config.store, MI_CODE, entry->key,
+                               entry->key_size);
+        whole.changed = before ? before->changed : 0;
+    }
+    if (mi_store_append(reader->config.store, &whole, record, &why) != 0) {
         if (why.code == ENAMETOOLONG) {
             *err = why;
             return -1;
@@ -373,7 +380,7 @@ static int answer(struct mi_reader *reader, int pooled, enum mi_query query,
                   const char *key, const char *extra, unsigned flags,
                   const struct mi_record **record, struct mi_error *err)
 {
-    struct flight flight = {.query = query, .key = key};
+    struct flight flight = {.query = query, .key = key, .flags = flags};
     struct mi_lap lap = {0};
     int rc;
 
@@ -514,7 +521,8 @@ static int under_way(const struct mi_reader *reader, const void *message,
             return 1;
     for (const struct flight *f = reader->flights; f; f = f->next)
         if (f->query == query && query != MI_CODE &&
-            strlen(f->key) == key_size && memcmp(f->key, key, key_size) == 0)
+            !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size &&
+            memcmp(f->key, key, key_size) == 0)
             return 1;
     return 0;
 }

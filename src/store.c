@@ -374,6 +374,7 @@ static void fill(struct mi_record *record, const struct mi_entry *entry)
         .size = entry->size,
         .object = entry->object,
         .mtime = entry->mtime,
+        .changed = entry->changed,
         .file_size = entry->file_size,
         .device = entry->device,
         .inode = entry->inode,

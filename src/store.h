@@ -34,6 +34,7 @@ struct mi_entry {
     size_t size;
     uint64_t object;
     int64_t mtime;
+    int64_t changed;
     uint64_t file_size;
     uint64_t device;
     uint64_t inode;

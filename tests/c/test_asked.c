@@ -209,6 +209,23 @@ static void test_modified_in_this_run_left_out(void)
     mi_asked_destroy(asked);
 }
 
+/* Unpacked in this run, with the times that it had in the archive. */
+static void test_changed_in_this_run_left_out(void)
+{
+    const struct mi_entry entry = {.query = MI_STAT,
+                                   .kind = MI_KIND_STAT,
+                                   .mtime = 1,
+                                   .changed = SINCE,
+                                   .key = "/unpacked",
+                                   .key_size = 9};
+    struct mi_asked *asked = make(NULL);
+
+    check_need(mi_store_append(store, &entry, NULL, NULL) == 0, "store");
+    own(asked, "/unpacked");
+    CHECK(is(asked, "as it was"));
+    mi_asked_destroy(asked);
+}
+
 static void test_right_beside_the_program_left_out(void)
 {
     struct mi_asked *asked = make(NULL);
@@ -375,6 +392,7 @@ int main(void)
     test_mark_by_record();
     test_absent_said_in_the_manifest();
     test_modified_in_this_run_left_out();
+    test_changed_in_this_run_left_out();
     test_right_beside_the_program_left_out();
     test_same_program_nothing_to_write();
     test_new_question_written_the_rest_stays();

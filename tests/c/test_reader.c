@@ -410,6 +410,27 @@ static void test_replay_absent_told_if_it_was(void)
     fixture_clear(&f);
 }
 
+/* Also if the ask comes while that is being looked at. */
+static void test_replay_absent_ask_not_lost(void)
+{
+    enum { FILES = 300 };
+    struct mi_question question = {.query = MI_STAT, .extra = ""};
+    struct fixture f;
+    char name[40];
+
+    fixture_make(&f, 8 * MIB, 0, 2, 0);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(name, sizeof(name), "%d", i);
+        question.key = fixture_path(&f, name);
+        CHECK(mi_reader_replay(f.reader, &question, NULL) == 0);
+        usleep((useconds_t)i % 100); /* a thread has begun with it */
+        CHECK(fixture_submit(&f, MI_STAT, question.key, "", NULL) == 0);
+    }
+    CHECK(check_until(fixture_idle, &f, 10));
+    CHECK(mi_store_count(f.store) == FILES);
+    fixture_clear(&f);
+}
+
 static void test_ahead_no_threads_refused(void)
 {
     struct fixture f;
@@ -876,6 +897,7 @@ int main(void)
     test_ahead_comes_after_asks_in_order();
     test_ahead_forgotten_at_the_end();
     test_replay_absent_told_if_it_was();
+    test_replay_absent_ask_not_lost();
     test_ahead_no_threads_refused();
     test_asks_recorded_ahead_is_not();
     test_submit_malformed_refused();
