@@ -145,12 +145,12 @@ class _Timed:
             if module.__name__ in LOOKERS:
                 finish = LOOKERS[module.__name__](module)
             super().exec_module(module)
+            if finish is not None:
+                finish()
         except BaseException as error:
             core.failed()
             _forget_frame(error)
             raise
-        if finish is not None:
-            finish()
         core.loaded(self.mpi_phase, module.__name__, since)
 
 
