@@ -7,22 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "foresight.h"
 #include "objects.h"
 #include "pace.h"
-#include "thread.h"
-
-#define THREADS_AT_LEAST 2 /* if one of them is stuck */
-
-/* An ask that waits for a thread, or a source that waits to be compiled. */
-struct item {
-    struct item *next;
-    size_t size;
-    unsigned char message[]; /* mi_ask_pack, or a terminated path */
-};
-
-struct queue {
-    struct item *head, **tail;
-};
+#include "pool.h"
+#include "queue.h"
 
 /* A question that a thread is answering; on that thread's stack. */
 struct flight {
@@ -36,77 +25,16 @@ struct mi_reader {
     struct mi_reader_config config;
     struct mi_traffic traffic;
     struct mi_dirs *dirs;
-    pthread_mutex_t lock;  /* of all below but 'objects' */
+    struct mi_objects *objects;
+    struct mi_pool *pool;
+    struct mi_foresight *foresight;
+    pthread_mutex_t lock;  /* of all below */
     pthread_cond_t landed; /* a flight has ended */
-    pthread_cond_t asked;
     pthread_cond_t compile;
     struct flight *flights;
-    struct queue asks, aheads, sources;
-    int pending; /* asks that are queued, and all that is being answered */
-    int queued;  /* asks and what is read ahead */
-    int idle;    /* threads that wait for these */
+    struct mi_queue sources; /* to be compiled: terminated paths */
     int stopped;
-    struct mi_objects *objects;
-    struct mi_pace pace;
-    struct mi_ahead *ahead;
-    int threads;
-    pthread_t thread[];
 };
-
-/* ---- queues ------------------------------------------------------------- */
-
-static void queue_init(struct queue *queue)
-{
-    queue->head = NULL;
-    queue->tail = &queue->head;
-}
-
-static int queue_put(struct queue *queue, const void *message, size_t size)
-{
-    struct item *item = malloc(sizeof(*item) + size + 1);
-
-    if (!item)
-        return -1;
-    item->next = NULL;
-    item->size = size;
-    memcpy(item->message, message, size);
-    item->message[size] = '\0';
-    *queue->tail = item;
-    queue->tail = &item->next;
-    return 0;
-}
-
-/* Put all of 'more', which is empty then, before the rest. */
-static void queue_put_first(struct queue *queue, struct queue *more)
-{
-    if (!more->head)
-        return;
-    *more->tail = queue->head;
-    if (!queue->head)
-        queue->tail = more->tail;
-    queue->head = more->head;
-    queue_init(more);
-}
-
-static struct item *queue_take(struct queue *queue)
-{
-    struct item *item = queue->head;
-
-    if (!item)
-        return NULL;
-    queue->head = item->next;
-    if (!queue->head)
-        queue->tail = &queue->head;
-    return item;
-}
-
-static void queue_clear(struct queue *queue)
-{
-    struct item *item;
-
-    while ((item = queue_take(queue)) != NULL)
-        free(item);
-}
 
 /* ---- publishing --------------------------------------------------------- */
 
@@ -125,8 +53,6 @@ static void declare_full(struct mi_reader *reader, const struct mi_error *why)
              why->text);
     reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, text);
 }
-
-static void follow(struct mi_reader *reader, const struct mi_record *record);
 
 int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
                       const struct mi_record **record, struct mi_error *err)
@@ -153,7 +79,7 @@ int mi_reader_publish(struct mi_reader *reader, const struct mi_entry *entry,
     mi_mailbox_grown(reader->config.mailbox);
     if (reader->config.stream)
         mi_mailbox_kick(reader->config.mailbox);
-    follow(reader, *record);
+    mi_foresight_meet(reader->foresight, *record);
     return 1;
 }
 
@@ -402,9 +328,9 @@ static int answer(struct mi_reader *reader, int pooled, enum mi_query query,
             mi_lap_end(&lap);
     }
 
-    pthread_mutex_lock(&reader->lock);
     if (lap.wall)
-        mi_pace_add(&reader->pace, &lap);
+        mi_pool_pace(reader->pool, &lap);
+    pthread_mutex_lock(&reader->lock);
     land(reader, &flight);
     pthread_mutex_unlock(&reader->lock);
     return rc;
@@ -422,14 +348,24 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
 static void ask_compile(struct mi_reader *reader, const char *path)
 {
     pthread_mutex_lock(&reader->lock);
-    if (queue_put(&reader->sources, path, strlen(path)) == 0)
+    if (mi_queue_put(&reader->sources, path, strlen(path)) == 0)
         pthread_cond_signal(&reader->compile);
     pthread_mutex_unlock(&reader->lock);
 }
 
+/* Objects that are read ahead by guess leave half of the memory to those that
+ * are needed.
+ */
+static int has_room_for_guesses(const struct mi_reader *reader)
+{
+    const struct mi_mirror *mirror = reader->config.mirror;
+
+    return mirror && mi_mirror_room(mirror) > mi_mirror_limit(mirror) / 2;
+}
+
 /* 'asked': somebody waits for it.  What is read ahead is not compiled. */
-static void answer_ask(struct mi_reader *reader, const struct item *item,
-                       int asked)
+static void answer_ask(struct mi_reader *reader, const void *message,
+                       size_t size, int asked)
 {
     char key_text[PATH_MAX], extra_text[PATH_MAX];
     const char *key, *extra;
@@ -440,14 +376,17 @@ static void answer_ask(struct mi_reader *reader, const struct item *item,
     struct mi_ask ask;
     int rc;
 
-    if (mi_ask_unpack(item->message, item->size, &query, &key, &key_size,
-                      &extra, &extra_size, &err) != 0)
+    if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
+                      &extra_size, &err) != 0)
         return; /* mi_reader_submit() has checked it */
-    memcpy(&ask, item->message, sizeof(ask));
+    memcpy(&ask, message, sizeof(ask));
     memcpy(key_text, key, key_size);
     key_text[key_size] = '\0';
     memcpy(extra_text, extra, extra_size);
     extra_text[extra_size] = '\0';
+    if (!asked && query == MI_MIRROR && !(ask.flags & MI_ASK_PRESENT) &&
+        !has_room_for_guesses(reader))
+        return;
     rc = answer(reader, 1, query, key_text, extra_text, ask.flags, &record,
                 &err);
     if (rc < 0)
@@ -457,91 +396,31 @@ static void answer_ask(struct mi_reader *reader, const struct item *item,
         ask_compile(reader, key_text);
 }
 
-static void *pool_thread(void *arg);
-
-/* Have one more thread if something waits for one, and those that there are
- * mostly wait for the filesystem.  With the lock.
- */
-static int add_thread(struct mi_reader *reader, struct mi_error *err)
-{
-    if (reader->stopped || reader->threads == reader->config.threads ||
-        reader->queued <= reader->idle)
-        return 0;
-    if (reader->threads >= THREADS_AT_LEAST && !mi_pace_waits(&reader->pace))
-        return 0;
-    if (mi_thread_start(&reader->thread[reader->threads], "mpiimport-read",
-                        pool_thread, reader, err) == 0)
-        reader->threads++;
-    return reader->threads > 0 ? 0 : -1;
-}
-
-static void look_ahead(struct mi_reader *reader, const struct item *item);
-
-static void *pool_thread(void *arg)
+static void on_work(void *arg, const void *message, size_t size, int asked)
 {
     struct mi_reader *reader = arg;
-    struct item *item;
-    int asked;
+
+    if (mi_ahead_is(message, size))
+        mi_foresight_work(reader->foresight, message, size);
+    else
+        answer_ask(reader, message, size, asked);
+}
+
+/* Is the same question being answered, for everybody?  Not so what a manifest
+ * asks, which may be kept back.
+ */
+static int is_flying(struct mi_reader *reader, enum mi_query query,
+                     const char *key, size_t key_size)
+{
+    int found = 0;
 
     pthread_mutex_lock(&reader->lock);
-    while (!reader->stopped) {
-        asked = reader->asks.head != NULL;
-        item = queue_take(asked ? &reader->asks : &reader->aheads);
-        if (!item) {
-            reader->idle++;
-            pthread_cond_wait(&reader->asked, &reader->lock);
-            reader->idle--;
-            continue;
-        }
-        reader->queued--;
-        reader->pending += !asked;
-        pthread_mutex_unlock(&reader->lock);
-        if (mi_ahead_is(item->message, item->size))
-            look_ahead(reader, item);
-        else
-            answer_ask(reader, item, asked);
-        free(item);
-        pthread_mutex_lock(&reader->lock);
-        add_thread(reader, NULL);
-        if (--reader->pending == 0)
-            mi_mailbox_kick(reader->config.mailbox); /* the end may be due */
-    }
+    for (const struct flight *f = reader->flights; f && !found; f = f->next)
+        found = f->query == query && query != MI_CODE &&
+                !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size &&
+                memcmp(f->key, key, key_size) == 0;
     pthread_mutex_unlock(&reader->lock);
-    return NULL;
-}
-
-/* Is the same ask waiting, or being answered?  Its answer reaches everybody.
- */
-static int under_way(const struct mi_reader *reader, const void *message,
-                     size_t size, enum mi_query query, const char *key,
-                     size_t key_size)
-{
-    for (const struct item *i = reader->asks.head; i; i = i->next)
-        if (i->size == size && memcmp(i->message, message, size) == 0)
-            return 1;
-    for (const struct flight *f = reader->flights; f; f = f->next)
-        if (f->query == query && query != MI_CODE &&
-            !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size &&
-            memcmp(f->key, key, key_size) == 0)
-            return 1;
-    return 0;
-}
-
-/* Put a message into one of the two queues of the pool. */
-static int submit_locked(struct mi_reader *reader, struct queue *queue,
-                         const void *message, size_t size,
-                         struct mi_error *err)
-{
-    if (reader->config.threads == 0)
-        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
-    reader->queued++;
-    if (add_thread(reader, err) != 0 || queue_put(queue, message, size) != 0) {
-        reader->queued--;
-        return reader->threads ? mi_fail_errno(err, "reader") : -1;
-    }
-    reader->pending += queue == &reader->asks;
-    pthread_cond_signal(&reader->asked);
-    return 0;
+    return found;
 }
 
 /* For the manifest.  The texts are not terminated. */
@@ -566,7 +445,6 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     size_t key_size, extra_size;
     enum mi_query query;
     const struct mi_record *record;
-    int rc;
 
     if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
                       &extra_size, err) != 0)
@@ -575,12 +453,9 @@ int mi_reader_submit(struct mi_reader *reader, const void *message,
     record = mi_store_find(reader->config.store, query, key, key_size);
     if (record && record->code != MI_CODE_PENDING)
         return 0;
-    pthread_mutex_lock(&reader->lock);
-    rc = under_way(reader, message, size, query, key, key_size)
-             ? 0
-             : submit_locked(reader, &reader->asks, message, size, err);
-    pthread_mutex_unlock(&reader->lock);
-    return rc;
+    if (is_flying(reader, query, key, key_size))
+        return 0;
+    return mi_pool_ask(reader->pool, message, size, err);
 }
 
 static int read_ahead(struct mi_reader *reader, enum mi_query query,
@@ -590,7 +465,6 @@ static int read_ahead(struct mi_reader *reader, enum mi_query query,
     unsigned char message[MI_ASK_MAX];
     struct mi_ask ask;
     size_t size;
-    int rc;
 
     if (mi_store_find(reader->config.store, query, key, strlen(key)))
         return 0;
@@ -600,79 +474,7 @@ static int read_ahead(struct mi_reader *reader, enum mi_query query,
     memcpy(&ask, message, sizeof(ask));
     ask.flags = flags;
     memcpy(message, &ask, sizeof(ask));
-    pthread_mutex_lock(&reader->lock);
-    rc = submit_locked(reader, &reader->aheads, message, size, err);
-    pthread_mutex_unlock(&reader->lock);
-    return rc;
-}
-
-/* ---- what modules import ------------------------------------------------ */
-
-/* What mi_ahead_work() comes to. */
-struct batch {
-    struct mi_reader *reader;
-    struct queue queue;
-    int count;
-};
-
-static void on_later(void *arg, const void *message, size_t size)
-{
-    struct batch *batch = arg;
-
-    batch->count += queue_put(&batch->queue, message, size) == 0;
-}
-
-static void on_ask(void *arg, enum mi_query query, const char *key,
-                   const char *extra)
-{
-    struct batch *batch = arg;
-    unsigned char message[MI_ASK_MAX];
-    struct mi_error err;
-    size_t size;
-
-    if (!mi_store_find(batch->reader->config.store, query, key, strlen(key)) &&
-        mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
-                    &size, &err) == 0)
-        on_later(batch, message, size);
-}
-
-/* Queue it before all else that is to be read ahead: so modules are read in
- * about the order in which they will be imported.
- */
-static void queue_batch(struct mi_reader *reader, struct batch *batch)
-{
-    struct mi_error err;
-
-    pthread_mutex_lock(&reader->lock);
-    if (!reader->stopped)
-        queue_put_first(&reader->aheads, &batch->queue);
-    for (; !reader->stopped && batch->count > 0; batch->count--) {
-        reader->queued++;
-        if (add_thread(reader, &err) == 0)
-            pthread_cond_signal(&reader->asked);
-    }
-    pthread_mutex_unlock(&reader->lock);
-    queue_clear(&batch->queue);
-}
-
-static void look_ahead(struct mi_reader *reader, const struct item *item)
-{
-    struct batch batch = {.reader = reader};
-
-    queue_init(&batch.queue);
-    mi_ahead_work(reader->ahead, item->message, item->size, &batch);
-    queue_batch(reader, &batch);
-}
-
-/* Have the pool do what this record gives to do: see what it imports. */
-static void follow(struct mi_reader *reader, const struct mi_record *record)
-{
-    struct batch batch = {.reader = reader};
-
-    queue_init(&batch.queue);
-    mi_ahead_meet(reader->ahead, record, &batch);
-    if (batch.count > 0)
-        queue_batch(reader, &batch);
+    return mi_pool_ahead(reader->pool, message, size, err);
 }
 
 int mi_reader_foresee(struct mi_reader *reader,
@@ -681,36 +483,24 @@ int mi_reader_foresee(struct mi_reader *reader,
 {
     if (reader->config.threads == 0)
         return 0;
-    if (mi_ahead_path(reader->ahead, path, err) != 0)
-        return -1;
-    return mi_ahead_begin(reader->ahead, rules, err);
+    return mi_foresight_begin(reader->foresight, rules, path, err);
 }
 
 int mi_reader_path(struct mi_reader *reader, char *const *path,
                    struct mi_error *err)
 {
-    return mi_ahead_path(reader->ahead, path, err);
+    return mi_foresight_path(reader->foresight, path, err);
 }
 
 int mi_reader_program(struct mi_reader *reader, const void *code, size_t size,
                       struct mi_error *err)
 {
-    size_t total;
-    void *message = mi_ahead_program(reader->ahead, code, size, &total);
-    int rc = 0;
-
-    if (!message)
-        return 0;
-    pthread_mutex_lock(&reader->lock);
-    rc = submit_locked(reader, &reader->aheads, message, total, err);
-    pthread_mutex_unlock(&reader->lock);
-    free(message);
-    return rc;
+    return mi_foresight_program(reader->foresight, code, size, err);
 }
 
 void mi_reader_exact(struct mi_reader *reader)
 {
-    mi_ahead_end(reader->ahead);
+    mi_foresight_end(reader->foresight);
 }
 
 int mi_reader_ahead(struct mi_reader *reader, enum mi_query query,
@@ -729,24 +519,19 @@ int mi_reader_replay(struct mi_reader *reader,
 
 int mi_reader_settle(struct mi_reader *reader)
 {
-    int pending;
-
-    pthread_mutex_lock(&reader->lock);
-    for (struct item *item; (item = queue_take(&reader->aheads)); free(item))
-        reader->queued--;
-    pending = reader->pending;
-    pthread_mutex_unlock(&reader->lock);
-    return pending;
+    return mi_pool_settle(reader->pool);
 }
+
+/* ---- compiling ---------------------------------------------------------- */
 
 int mi_reader_compile(struct mi_reader *reader, char *path)
 {
-    struct item *item;
+    struct mi_item *item;
 
     pthread_mutex_lock(&reader->lock);
     while (!reader->stopped && !reader->sources.head)
         pthread_cond_wait(&reader->compile, &reader->lock);
-    item = reader->stopped ? NULL : queue_take(&reader->sources);
+    item = reader->stopped ? NULL : mi_queue_take(&reader->sources);
     pthread_mutex_unlock(&reader->lock);
     if (!item)
         return 0;
@@ -760,8 +545,8 @@ void mi_reader_stop(struct mi_reader *reader)
     pthread_mutex_lock(&reader->lock);
     reader->stopped = 1;
     pthread_cond_broadcast(&reader->compile);
-    pthread_cond_broadcast(&reader->asked);
     pthread_mutex_unlock(&reader->lock);
+    mi_pool_stop(reader->pool);
 }
 
 const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
@@ -769,50 +554,49 @@ const struct mi_traffic *mi_reader_traffic(const struct mi_reader *reader)
     return &reader->traffic;
 }
 
-static const struct mi_record *on_find(void *arg, const char *directory)
+static int create_pool(struct mi_reader *reader, struct mi_error *err)
 {
-    const struct mi_reader *reader = arg;
-
-    return mi_store_find(reader->config.store, MI_LIST, directory,
-                         strlen(directory));
-}
-
-static int create_ahead(struct mi_reader *reader, struct mi_error *err)
-{
-    const unsigned char *magic = reader->config.rule.magic;
-    const struct mi_ahead_config config = {
-        .share = reader->config.share,
-        .local = reader->config.local,
-        .magic = (unsigned)magic[0] | (unsigned)magic[1] << 8,
-        .list = on_list,
-        .find = on_find,
+    const struct mi_pool_config config = {
+        .threads = reader->config.threads,
+        .mailbox = reader->config.mailbox,
+        .work = on_work,
         .arg = reader,
-        .ask = on_ask,
-        .later = on_later,
     };
 
-    return mi_ahead_create(&reader->ahead, &config, err);
+    return mi_pool_create(&reader->pool, &config, err);
+}
+
+static int create_foresight(struct mi_reader *reader, struct mi_error *err)
+{
+    const struct mi_foresight_config config = {
+        .store = reader->config.store,
+        .pool = reader->pool,
+        .share = reader->config.share,
+        .local = reader->config.local,
+        .magic = reader->config.rule.magic,
+        .list = on_list,
+        .arg = reader,
+    };
+
+    return mi_foresight_create(&reader->foresight, &config, err);
 }
 
 int mi_reader_create(struct mi_reader **result,
                      const struct mi_reader_config *config,
                      struct mi_error *err)
 {
-    struct mi_reader *reader = calloc(
-        1, sizeof(*reader) + sizeof(pthread_t) * (size_t)config->threads);
+    struct mi_reader *reader = calloc(1, sizeof(*reader));
 
     if (!reader)
         return mi_fail_errno(err, "reader");
     reader->config = *config;
     pthread_mutex_init(&reader->lock, NULL);
     pthread_cond_init(&reader->landed, NULL);
-    pthread_cond_init(&reader->asked, NULL);
     pthread_cond_init(&reader->compile, NULL);
-    queue_init(&reader->asks);
-    queue_init(&reader->aheads);
-    queue_init(&reader->sources);
+    mi_queue_init(&reader->sources);
     if (mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
-        create_ahead(reader, err) != 0 || create_objects(reader, err) != 0) {
+        create_pool(reader, err) != 0 || create_foresight(reader, err) != 0 ||
+        create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
         return -1;
     }
@@ -825,16 +609,12 @@ void mi_reader_destroy(struct mi_reader *reader)
     if (!reader)
         return;
     mi_reader_stop(reader);
-    for (int i = 0; i < reader->threads; i++)
-        pthread_join(reader->thread[i], NULL);
+    mi_pool_destroy(reader->pool);
     mi_objects_destroy(reader->objects);
     mi_dirs_destroy(reader->dirs);
-    mi_ahead_destroy(reader->ahead);
-    queue_clear(&reader->asks);
-    queue_clear(&reader->aheads);
-    queue_clear(&reader->sources);
+    mi_foresight_destroy(reader->foresight);
+    mi_queue_clear(&reader->sources);
     pthread_cond_destroy(&reader->compile);
-    pthread_cond_destroy(&reader->asked);
     pthread_cond_destroy(&reader->landed);
     pthread_mutex_destroy(&reader->lock);
     free(reader);

@@ -1,0 +1,190 @@
+#include "pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "thread.h"
+
+#define THREADS_AT_LEAST 2 /* if one of them is stuck */
+
+struct mi_pool {
+    struct mi_pool_config config;
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t put;
+    struct mi_queue asks, aheads;
+    int pending; /* asks that are queued, and all that is being answered */
+    int queued;  /* asks and what is read ahead */
+    int idle;    /* threads that wait for these */
+    int stopped;
+    struct mi_pace pace;
+    int threads;
+    pthread_t thread[];
+};
+
+static void *pool_thread(void *arg);
+
+/* Have one more thread if something waits for one, and those that there are
+ * mostly wait for the filesystem.  With the lock.
+ */
+static int add_thread(struct mi_pool *pool, struct mi_error *err)
+{
+    if (pool->stopped || pool->threads == pool->config.threads ||
+        pool->queued <= pool->idle)
+        return 0;
+    if (pool->threads >= THREADS_AT_LEAST && !mi_pace_waits(&pool->pace))
+        return 0;
+    if (mi_thread_start(&pool->thread[pool->threads], "mpiimport-read",
+                        pool_thread, pool, err) == 0)
+        pool->threads++;
+    return pool->threads > 0 ? 0 : -1;
+}
+
+static void *pool_thread(void *arg)
+{
+    struct mi_pool *pool = arg;
+    struct mi_item *item;
+    int asked;
+
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->stopped) {
+        asked = pool->asks.head != NULL;
+        item = mi_queue_take(asked ? &pool->asks : &pool->aheads);
+        if (!item) {
+            pool->idle++;
+            pthread_cond_wait(&pool->put, &pool->lock);
+            pool->idle--;
+            continue;
+        }
+        pool->queued--;
+        pool->pending += !asked;
+        pthread_mutex_unlock(&pool->lock);
+        pool->config.work(pool->config.arg, item->message, item->size, asked);
+        free(item);
+        pthread_mutex_lock(&pool->lock);
+        add_thread(pool, NULL);
+        if (--pool->pending == 0)
+            mi_mailbox_kick(pool->config.mailbox); /* the end may be due */
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* Put a message into one of the two queues.  With the lock. */
+static int put_locked(struct mi_pool *pool, struct mi_queue *queue,
+                      const void *message, size_t size, struct mi_error *err)
+{
+    if (pool->config.threads == 0)
+        return mi_fail(err, MI_ERRNO, EINVAL, "this reader has no threads");
+    pool->queued++;
+    if (add_thread(pool, err) != 0 ||
+        mi_queue_put(queue, message, size) != 0) {
+        pool->queued--;
+        return pool->threads ? mi_fail_errno(err, "reader") : -1;
+    }
+    pool->pending += queue == &pool->asks;
+    pthread_cond_signal(&pool->put);
+    return 0;
+}
+
+int mi_pool_ask(struct mi_pool *pool, const void *message, size_t size,
+                struct mi_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&pool->lock);
+    rc = mi_queue_has(&pool->asks, message, size)
+             ? 0
+             : put_locked(pool, &pool->asks, message, size, err);
+    pthread_mutex_unlock(&pool->lock);
+    return rc;
+}
+
+int mi_pool_ahead(struct mi_pool *pool, const void *message, size_t size,
+                  struct mi_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&pool->lock);
+    rc = put_locked(pool, &pool->aheads, message, size, err);
+    pthread_mutex_unlock(&pool->lock);
+    return rc;
+}
+
+void mi_pool_ahead_first(struct mi_pool *pool, struct mi_queue *queue,
+                         int count)
+{
+    struct mi_error err;
+
+    pthread_mutex_lock(&pool->lock);
+    if (!pool->stopped)
+        mi_queue_put_first(&pool->aheads, queue);
+    for (; !pool->stopped && count > 0; count--) {
+        pool->queued++;
+        if (add_thread(pool, &err) == 0)
+            pthread_cond_signal(&pool->put);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    mi_queue_clear(queue);
+}
+
+int mi_pool_settle(struct mi_pool *pool)
+{
+    struct mi_item *item;
+    int pending;
+
+    pthread_mutex_lock(&pool->lock);
+    for (; (item = mi_queue_take(&pool->aheads)); free(item))
+        pool->queued--;
+    pending = pool->pending;
+    pthread_mutex_unlock(&pool->lock);
+    return pending;
+}
+
+void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap)
+{
+    pthread_mutex_lock(&pool->lock);
+    mi_pace_add(&pool->pace, lap);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+int mi_pool_create(struct mi_pool **result,
+                   const struct mi_pool_config *config, struct mi_error *err)
+{
+    struct mi_pool *pool =
+        calloc(1, sizeof(*pool) + sizeof(pthread_t) * (size_t)config->threads);
+
+    if (!pool)
+        return mi_fail_errno(err, "reader");
+    pool->config = *config;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->put, NULL);
+    mi_queue_init(&pool->asks);
+    mi_queue_init(&pool->aheads);
+    *result = pool;
+    return 0;
+}
+
+void mi_pool_stop(struct mi_pool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stopped = 1;
+    pthread_cond_broadcast(&pool->put);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void mi_pool_destroy(struct mi_pool *pool)
+{
+    if (!pool)
+        return;
+    mi_pool_stop(pool);
+    for (int i = 0; i < pool->threads; i++)
+        pthread_join(pool->thread[i], NULL);
+    mi_queue_clear(&pool->asks);
+    mi_queue_clear(&pool->aheads);
+    pthread_cond_destroy(&pool->put);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
