@@ -9,7 +9,10 @@ import pathlib
 NAME = "thousand"
 PACKAGES = 100
 MODULES = 10
-PROGRAM = f"import {NAME}; assert {NAME}.COUNT == {PACKAGES * MODULES}"
+PROGRAM = (
+    f"from mpi4py import MPI; import {NAME}; "
+    f"assert {NAME}.COUNT == {PACKAGES * MODULES}"
+)
 
 MODULE = '''\
 """Module {m} of package {p}."""

@@ -102,6 +102,8 @@ def test_numeric_each_file_opened_once(cost):
         if one.call == "openat"
         and " = -1 " not in one.line
         and "O_DIRECTORY" not in one.line
+        # The launcher looks at it as well, before there is a Python.
+        and not one.path.endswith("/pyvenv.cfg")
     ]
     twice = sorted({path for path in opened if opened.count(path) > 1})
     assert not twice, f"{twice}{result}"
