@@ -173,6 +173,7 @@ cdef extern from "job.h" nogil:
     void mi_job_needs(mi_job *job, mi_query query, const char *key)
     void mi_job_get_manifest(mi_job *job, mi_job_manifest *manifest)
     int mi_job_publish(mi_job *job, const mi_entry *entry, mi_error *err)
+    void mi_job_hurry(mi_job *job)
     int mi_job_prefetch(mi_job *job, mi_query query, const char *key,
                         const char *extra, mi_error *err)
     int mi_job_foresee(mi_job *job, const mi_ahead_rules *rules, char **path,

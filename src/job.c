@@ -267,6 +267,8 @@ static void replay(struct mi_job *job)
     if (manifest->count == 0 || job->size == 1)
         return;
     mi_reader_exact(job->reader);
+    /* Its own start is in the way of all: many readers would hold it up. */
+    mi_reader_hold(job->reader, 1);
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
 
@@ -672,6 +674,12 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
 static int reads_ahead(const struct mi_job *job)
 {
     return mi_job_source(job) && job->size > 1;
+}
+
+void mi_job_hurry(struct mi_job *job)
+{
+    if (mi_job_source(job))
+        mi_reader_hold(job->reader, 0);
 }
 
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,

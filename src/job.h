@@ -139,6 +139,10 @@ void mi_job_own(struct mi_job *job, const char *directory);
  */
 int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
                    struct mi_error *err);
+/* The interpreter is up: from now on as many threads read as make sense, where
+ * it was one.
+ */
+void mi_job_hurry(struct mi_job *job);
 /* Source: have the pool read ahead.  Elsewhere nothing happens. */
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err);

@@ -1289,6 +1289,7 @@ def hook():
         sys.path_hooks.insert(0, path_hook)
     sys.path_importer_cache.clear()
     _count_early(loaders)
+    mi_job_hurry(job.job)
     if job.options.gc_defer and job.strategy == "all":
         _put_off_collections()
     if served:

@@ -17,6 +17,7 @@ struct mi_pool {
     int queued;  /* asks and what is read ahead */
     int idle;    /* threads that wait for these */
     int stopped;
+    int hold; /* one thread is enough */
     struct mi_pace pace;
     int threads;
     pthread_t thread[];
@@ -32,7 +33,9 @@ static int add_thread(struct mi_pool *pool, struct mi_error *err)
     if (pool->stopped || pool->threads == pool->config.threads ||
         pool->queued <= pool->idle)
         return 0;
-    if (pool->threads >= THREADS_AT_LEAST && !mi_pace_waits(&pool->pace))
+    if (pool->threads > 0 &&
+        (pool->hold ||
+         (pool->threads >= THREADS_AT_LEAST && !mi_pace_waits(&pool->pace))))
         return 0;
     if (mi_thread_start(&pool->thread[pool->threads], "mpiimport-read",
                         pool_thread, pool, err) == 0)
@@ -139,6 +142,14 @@ int mi_pool_settle(struct mi_pool *pool)
     pending = pool->pending;
     pthread_mutex_unlock(&pool->lock);
     return pending;
+}
+
+void mi_pool_hold(struct mi_pool *pool, int hold)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->hold = hold;
+    add_thread(pool, NULL);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap)

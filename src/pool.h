@@ -54,6 +54,11 @@ void mi_pool_ahead_first(struct mi_pool *pool, struct mi_queue *queue,
  */
 int mi_pool_settle(struct mi_pool *pool);
 
+/* Use one thread only, or (0, as at first) as many as make sense.  Threads
+ * that there are stay.
+ */
+void mi_pool_hold(struct mi_pool *pool, int hold);
+
 /* How an answer was made, in a thread of the pool. */
 void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap);
 

@@ -517,6 +517,11 @@ int mi_reader_replay(struct mi_reader *reader,
         question->flags & MI_MANIFEST_ABSENT ? 0 : MI_ASK_PRESENT, err);
 }
 
+void mi_reader_hold(struct mi_reader *reader, int hold)
+{
+    mi_pool_hold(reader->pool, hold);
+}
+
 int mi_reader_settle(struct mi_reader *reader)
 {
     return mi_pool_settle(reader->pool);
