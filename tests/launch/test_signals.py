@@ -488,18 +488,19 @@ PRINTS = {
 def to_head(start):
     """Run a job whose standard output is a pipe that is closed early.
 
-    to_head(ranks, args, lines=..., ...): after so many lines (1 or 0).
+    to_head(ranks, args, lines=..., ...): after the first line (1), or
+    before the job starts (0).
     """
 
     def run(ranks, args, lines, **options):
         read, write = os.pipe()
-        try:
-            started = start(ranks, args, stdout=write, **options)
-            os.close(write)
+        with open(read, "rb") as head, open(write, "wb") as pipe:
+            if not lines:
+                head.close()
+            started = start(ranks, args, stdout=pipe, **options)
+            pipe.close()
             if lines:
-                os.read(read, 1)
-        finally:
-            os.close(read)
+                head.readline()
         return started.finish()
 
     return run
