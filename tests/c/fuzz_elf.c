@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../../src/elf.h"
+#include "random.h"
 
 enum { MAX_SIZE = 1024, DEFAULT_ROUNDS = 200000 };
 
@@ -23,24 +24,9 @@ struct image {
     size_t strings_end;
 };
 
-static uint64_t state;
 static long accepted;
 static long refused;
 static long wrong;
-
-/* xorshift64*, Vigna 2016 */
-static uint64_t next_random(void)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static size_t below(size_t limit)
-{
-    return limit ? (size_t)(next_random() >> 16) % limit : 0;
-}
 
 static void put(struct image *image, size_t at, size_t width, uint64_t value)
 {
@@ -338,9 +324,8 @@ int main(int argc, char **argv)
     unsigned char own[20];
     struct image base;
 
-    state = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-    if (state == 0) /* which the generator would never leave */
-        state = 20240229;
+    if (argc > 2)
+        seed_random(argv[2]);
     if (!own_header(own)) {
         fprintf(stderr, "fuzz_elf: cannot read /proc/self/exe\n");
         return 1;

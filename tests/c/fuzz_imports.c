@@ -4,27 +4,13 @@
  * is read to the end.
  */
 #include "bytecode.h"
+#include "random.h"
 
 #include "../../src/imports.h"
 
 enum { ROUNDS = 60000 };
 
-static uint64_t state = 20240229;
 static long found, sound, refused, wrong;
-
-/* xorshift64*, Vigna 2016 */
-static uint64_t next_random(void)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static size_t below(size_t limit)
-{
-    return limit ? (size_t)(next_random() >> 16) % limit : 0;
-}
 
 /* A module with everything that is looked at. */
 static void make(struct bytecode *b)
@@ -104,7 +90,8 @@ int main(int argc, char **argv)
     static struct bytecode b;
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : ROUNDS;
 
-    state = argc > 2 ? strtoull(argv[2], NULL, 10) | 1 : state;
+    if (argc > 2)
+        seed_random(argv[2]);
     make(&b);
     for (long i = 0; i < rounds; i++) {
         size_t size = below(8) ? b.size : below(b.size);

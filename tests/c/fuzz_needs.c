@@ -4,6 +4,7 @@
  * record is sound.  Each image is looked at a second time in a block of just
  * its size, so that a sanitizer sees the first byte read beyond it.
  */
+#include "random.h"
 #include "reader_fixture.h"
 
 #include "../../src/elf.h"
@@ -19,22 +20,7 @@ struct image {
     size_t strings, strings_size;
 };
 
-static uint64_t state = 20240229;
 static long mirrored, refused, damaged;
-
-/* xorshift64*, Vigna 2016 */
-static uint64_t next_random(void)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static size_t below(size_t limit)
-{
-    return limit ? (size_t)(next_random() >> 16) % limit : 0;
-}
 
 /* ---- the object --------------------------------------------------------- */
 
@@ -385,7 +371,7 @@ int main(int argc, char **argv)
     struct fixture f;
 
     if (argc > 2 && strtoull(argv[2], NULL, 10))
-        state = strtoull(argv[2], NULL, 10);
+        seed_random(argv[2]);
     fixture_place(&f);
     make_tree(&f);
     compile(&f);
