@@ -155,7 +155,7 @@ ifneq ($(if $(PYTHON_SHARED),$(filter-out 0,$(STATIC)),1),)
 NATIVE_LIBRARY := $(PYTHON_STATIC)
 NATIVE_LIBS := -no-pie $(filter-out -Wl$(comma)-rpath%,$(PYTHON_NEEDS))
 # Extension modules may need the shared one by its name all the same.
-build/native/python-mpi.o: FLAGS += $(if $(PYTHON_SHARED),\
+build/native/python-mpi.o: NATIVE_FLAGS := $(if $(PYTHON_SHARED),\
 	-DMI_STATIC_SONAME='"$(notdir $(PYTHON_SHARED))"')
 else
 NATIVE_LIBRARY := build/native/libpython.so
@@ -173,7 +173,7 @@ $(NATIVE_OBJECTS): build/native/%.o: src/native/%.c build/target.h \
 		build/mpiimport.h build/flags build/native.flags
 	@mkdir -p $(@D)
 	$(call note,CC)
-	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(FLAGS) $(INCLUDES) -Ibuild \
+	$(Q)$(CC) $(STRICT) $(BASE_FLAGS) $(NATIVE_FLAGS) $(INCLUDES) -Ibuild \
 		-isystem $(PYTHON_INCLUDE) -MMD -MP -c -o $@ $<
 
 -include $(NATIVE_OBJECTS:.o=.d)

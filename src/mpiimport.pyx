@@ -485,7 +485,7 @@ def loaded(int phase, name, uint64_t since):
 # may run inside of an import.  Afterwards what is there belongs to the oldest
 # generation, as it would in the end, without having been looked at.
 
-POSTPONED = 200_000  # objects; a fifth of a gigabyte at the very most
+POSTPONED = 200_000  # objects of the youngest generation
 
 _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
@@ -877,17 +877,19 @@ cdef char **array_of(list texts) except NULL:
     return array
 
 
+cdef str entry_path(str entry):
+    """The directory of an entry of sys.path as finders see it, absolute."""
+    if entry.startswith("/"):
+        return entry
+    if entry and entry != ".":
+        return posix.getcwd() + "/" + entry
+    return posix.getcwd()
+
+
 cdef list encoded_path(entries):
-    """Entries of sys.path as finders see them, encoded."""
-    found = []
-    for entry in entries:
-        if isinstance(entry, str):
-            if not entry or entry == ".":
-                entry = posix.getcwd()
-            elif not entry.startswith("/"):
-                entry = posix.getcwd() + "/" + entry
-            found.append(_fsencode(entry))
-    return found
+    """Entries of sys.path that are for finders, absolute and encoded."""
+    return [_fsencode(entry_path(entry)) for entry in entries
+            if isinstance(entry, str)]
 
 
 def foresee(known, own):
@@ -1241,9 +1243,7 @@ def path_hook(path):
     if not isinstance(path, str):
         raise ImportError("only directories are supported", path=path)
     loaders = _module("loaders")
-    full = path
-    if not path.startswith("/"):
-        full = posix.getcwd() + ("/" + path if path and path != "." else "")
+    full = entry_path(path)
     if job.is_direct() or not job.is_shared(full):
         return _stock_hook(path, loaders)
     follow_path(job)
@@ -1616,8 +1616,7 @@ def own(directories):
     or none, as str.  What is right there is nothing for the manifest.
     """
     for path in directories:
-        full = _full(path or ".")
-        full = full.removesuffix("/.").rstrip("/")
+        full = entry_path(path).rstrip("/")
         mi_job_own((<Job>_job).job, _fsencode(full))
 
 
