@@ -55,10 +55,10 @@ void mi_asked_own(struct mi_asked *asked, const char *directory);
 /* The questions for the next run, in the order of first need; what is known
  * and nobody is seen to need stays where it was until it is too old
  * (MI_MANIFEST_AGE).  What was modified or changed since 'since' (nanoseconds
- * since the epoch), by its record in 'store', is left out.  *questions is an array of
- * *count, which the caller frees; the texts live as long as the record.
- * Returns 1 if the manifest is to be written, 0 if it is as it was (nothing is
- * allocated then), -1 without memory.
+ * since the epoch), by its record in 'store', is left out.  *questions is an
+ * array of *count, which the caller frees; the texts live as long as the
+ * record. Returns 1 if the manifest is to be written, 0 if it is as it was
+ * (nothing is allocated then), -1 without memory.
  */
 int mi_asked_merge(struct mi_asked *asked, const struct mi_store *store,
                    int64_t since, struct mi_question **questions,

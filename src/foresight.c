@@ -34,14 +34,14 @@ static void on_later(void *arg, const void *message, size_t size)
 static void on_ask(void *arg, enum mi_query query, const char *key,
                    const char *extra)
 {
+    const struct mi_ask ask = mi_ask_of(query, key, extra);
     struct batch *batch = arg;
     unsigned char message[MI_ASK_MAX];
     struct mi_error err;
     size_t size;
 
-    if (!mi_store_find(batch->store, query, key, strlen(key)) &&
-        mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
-                    &size, &err) == 0)
+    if (!mi_store_find(batch->store, query, key, ask.key_size) &&
+        mi_ask_pack(message, &ask, &size, &err) == 0)
         on_later(batch, message, size);
 }
 

@@ -225,44 +225,55 @@ int mi_frame_check(const struct mi_frame *frame, uint64_t sequence,
     }
 }
 
-int mi_ask_pack(void *message, enum mi_query query, const char *key,
-                size_t key_size, const char *extra, size_t extra_size,
-                size_t *size, struct mi_error *err)
+struct mi_ask mi_ask_of(enum mi_query query, const char *key,
+                        const char *extra)
 {
-    struct mi_ask ask = {.query = (uint32_t)query};
-    char *text = (char *)message + sizeof(ask);
+    return (struct mi_ask){.query = query,
+                           .key = key,
+                           .key_size = strlen(key),
+                           .extra = extra,
+                           .extra_size = strlen(extra)};
+}
 
-    if (key_size > MI_PATH || extra_size > MI_PATH)
+int mi_ask_pack(void *message, const struct mi_ask *ask, size_t *size,
+                struct mi_error *err)
+{
+    const struct mi_ask_head head = {.query = (uint32_t)ask->query,
+                                     .key_size = (uint32_t)ask->key_size,
+                                     .extra_size = (uint32_t)ask->extra_size,
+                                     .flags = ask->flags};
+    char *text = (char *)message + sizeof(head);
+
+    if (ask->key_size > MI_PATH || ask->extra_size > MI_PATH)
         return mi_fail(err, MI_FORMAT, ENAMETOOLONG, "path of %zu bytes",
-                       key_size > extra_size ? key_size : extra_size);
-    ask.key_size = (uint32_t)key_size;
-    ask.extra_size = (uint32_t)extra_size;
-    memcpy(message, &ask, sizeof(ask));
-    memcpy(text, key, key_size);
-    if (extra_size)
-        memcpy(text + key_size, extra, extra_size);
-    *size = sizeof(ask) + key_size + extra_size;
+                       ask->key_size > ask->extra_size ? ask->key_size
+                                                       : ask->extra_size);
+    memcpy(message, &head, sizeof(head));
+    memcpy(text, ask->key, ask->key_size);
+    if (ask->extra_size)
+        memcpy(text + ask->key_size, ask->extra, ask->extra_size);
+    *size = sizeof(head) + ask->key_size + ask->extra_size;
     return 0;
 }
 
-int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
-                  const char **key, size_t *key_size, const char **extra,
-                  size_t *extra_size, struct mi_error *err)
+int mi_ask_unpack(const void *message, size_t size, struct mi_ask *ask,
+                  struct mi_error *err)
 {
-    struct mi_ask ask;
+    struct mi_ask_head head;
 
-    if (size < sizeof(ask))
+    if (size < sizeof(head))
         return mi_fail(err, MI_FORMAT, EBADMSG, "truncated ask");
-    memcpy(&ask, message, sizeof(ask));
-    if (ask.query < 1 || ask.query > MI_QUERY_LAST || ask.key_size > MI_PATH ||
-        ask.extra_size > MI_PATH ||
-        sizeof(ask) + ask.key_size + ask.extra_size != size)
+    memcpy(&head, message, sizeof(head));
+    if (head.query < 1 || head.query > MI_QUERY_LAST ||
+        head.key_size > MI_PATH || head.extra_size > MI_PATH ||
+        sizeof(head) + head.key_size + head.extra_size != size)
         return mi_fail(err, MI_FORMAT, EBADMSG, "malformed ask");
-    *query = (enum mi_query)ask.query;
-    *key = (const char *)message + sizeof(ask);
-    *key_size = ask.key_size;
-    *extra = *key + ask.key_size;
-    *extra_size = ask.extra_size;
+    ask->query = (enum mi_query)head.query;
+    ask->flags = head.flags;
+    ask->key = (const char *)message + sizeof(head);
+    ask->key_size = head.key_size;
+    ask->extra = ask->key + head.key_size;
+    ask->extra_size = head.extra_size;
     return 0;
 }
 

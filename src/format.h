@@ -32,7 +32,7 @@
  *            (struct mi_packet, one broadcast, with the payload if that is
  *            small; otherwise the payload is one more)
  *
- *   ask:     | struct mi_ask | path | extra |   a message to root
+ *   ask:     | struct mi_ask_head | path | extra |   a message to root
  */
 #ifndef MI_FORMAT_H
 #define MI_FORMAT_H
@@ -189,23 +189,31 @@ struct mi_packet {
 /* Longest path, bytes, without NUL. */
 #define MI_PATH (PATH_MAX - 1)
 
-struct mi_ask {
+struct mi_ask_head {
     uint32_t query;
     uint32_t key_size;
     uint32_t extra_size;
-    uint32_t flags; /* 0; in a reader's own queue MI_ASK_PRESENT */
+    uint32_t flags;
+};
+
+/* What an ask holds.  The texts need no terminator. */
+struct mi_ask {
+    enum mi_query query;
+    unsigned flags; /* 0; in a reader's own queue MI_ASK_PRESENT */
+    const char *key, *extra;
+    size_t key_size, extra_size;
 };
 
 #define MI_ASK_PRESENT 1u /* no answer is wanted if there is no such thing */
 
 /* Longest ask message, bytes. */
-#define MI_ASK_MAX (sizeof(struct mi_ask) + 2 * MI_PATH)
+#define MI_ASK_MAX (sizeof(struct mi_ask_head) + 2 * MI_PATH)
 
 _Static_assert(sizeof(struct mi_status) == 64, "layout of a status");
 _Static_assert(sizeof(struct mi_record) == 96, "layout of a record");
 _Static_assert(sizeof(struct mi_frame) == 72, "layout of a frame");
 _Static_assert(sizeof(struct mi_packet) == 3968, "layout of a packet");
-_Static_assert(sizeof(struct mi_ask) == 16, "layout of an ask");
+_Static_assert(sizeof(struct mi_ask_head) == 16, "layout of an ask");
 
 /* 64-bit hash of 'size' bytes (FNV-1a, finished with a mixer).  The same on
  * all ranks; not meant to resist an adversary.
@@ -254,16 +262,17 @@ void mi_frame_seal(struct mi_frame *frame);
 int mi_frame_check(const struct mi_frame *frame, uint64_t sequence,
                    uint64_t used, struct mi_error *err);
 
+/* The ask that these terminated texts make, without flags.  Borrows them. */
+struct mi_ask mi_ask_of(enum mi_query query, const char *key,
+                        const char *extra);
 /* Put an ask into 'message' (MI_ASK_MAX bytes); *size is its length.
  * Fails with MI_FORMAT if a path is too long.
  */
-int mi_ask_pack(void *message, enum mi_query query, const char *key,
-                size_t key_size, const char *extra, size_t extra_size,
-                size_t *size, struct mi_error *err);
+int mi_ask_pack(void *message, const struct mi_ask *ask, size_t *size,
+                struct mi_error *err);
 /* Take one apart; the strings point into 'message' and are not terminated. */
-int mi_ask_unpack(const void *message, size_t size, enum mi_query *query,
-                  const char **key, size_t *key_size, const char **extra,
-                  size_t *extra_size, struct mi_error *err);
+int mi_ask_unpack(const void *message, size_t size, struct mi_ask *ask,
+                  struct mi_error *err);
 
 /* What a listing says of 'name' (an identifier, 'size' bytes): *directory is
  * 1 if it is a directory, and *suffix the first i for which name + suffixes[i]

@@ -267,7 +267,9 @@ static void replay(struct mi_job *job)
     if (manifest->count == 0 || job->size == 1)
         return;
     mi_reader_exact(job->reader);
-    /* Its own start is in the way of all: many readers would hold it up. */
+    /* All ranks wait for rank 0's interpreter, which looks for its files at
+     * the server, too: many readers there would hold it up.
+     */
     mi_reader_hold(job->reader, 1);
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
@@ -575,12 +577,12 @@ static int wait_answer(struct mi_job *job, enum mi_query query,
                        const char *key, const char *extra,
                        const struct mi_record **record, struct mi_error *err)
 {
+    const struct mi_ask ask = mi_ask_of(query, key, extra);
     unsigned char message[MI_ASK_MAX];
     size_t size;
     int rc;
 
-    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
-                    &size, err) != 0)
+    if (mi_ask_pack(message, &ask, &size, err) != 0)
         return 0; /* no such path can be stored: let the caller try */
     mi_clock_enter(MI_COMM);
     mi_clock_count(MI_COMM);

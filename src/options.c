@@ -211,12 +211,11 @@ static const struct setter {
     int (*set)(struct mi_options *options, const struct mi_given *given,
                struct mi_error *err);
 } setters[] = {
-    {MI_ITEM_MPI, set_mpi},       {MI_ITEM_TMPDIR, set_tmpdir},
-    {MI_ITEM_TIMING, set_timing}, {MI_ITEM_STRATEGY, set_strategy},
-    {MI_ITEM_DATA, set_data},     {MI_ITEM_VERBOSE, set_verbose},
-    {MI_ITEM_DIRECT, set_direct}, {MI_ITEM_MAX_STORE, set_max_store},
-    {MI_ITEM_GC_DEFER, set_gc_defer},
-    {MI_ITEM_MANIFEST, set_manifest},
+    {MI_ITEM_MPI, set_mpi},           {MI_ITEM_TMPDIR, set_tmpdir},
+    {MI_ITEM_TIMING, set_timing},     {MI_ITEM_STRATEGY, set_strategy},
+    {MI_ITEM_DATA, set_data},         {MI_ITEM_VERBOSE, set_verbose},
+    {MI_ITEM_DIRECT, set_direct},     {MI_ITEM_MAX_STORE, set_max_store},
+    {MI_ITEM_GC_DEFER, set_gc_defer}, {MI_ITEM_MANIFEST, set_manifest},
 };
 
 static int set_values(struct mi_options *options, const struct mi_line *line,

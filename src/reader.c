@@ -363,37 +363,42 @@ static int has_room_for_guesses(const struct mi_reader *reader)
     return mirror && mi_mirror_room(mirror) > mi_mirror_limit(mirror) / 2;
 }
 
+/* The texts of an ask, terminated. */
+struct texts {
+    char key[PATH_MAX], extra[PATH_MAX];
+};
+
+static void terminate(const struct mi_ask *ask, struct texts *texts)
+{
+    snprintf(texts->key, sizeof(texts->key), "%.*s", (int)ask->key_size,
+             ask->key);
+    snprintf(texts->extra, sizeof(texts->extra), "%.*s", (int)ask->extra_size,
+             ask->extra);
+}
+
 /* 'asked': somebody waits for it.  What is read ahead is not compiled. */
 static void answer_ask(struct mi_reader *reader, const void *message,
                        size_t size, int asked)
 {
-    char key_text[PATH_MAX], extra_text[PATH_MAX];
-    const char *key, *extra;
-    size_t key_size, extra_size;
-    enum mi_query query;
     const struct mi_record *record;
     struct mi_error err;
+    struct texts texts;
     struct mi_ask ask;
     int rc;
 
-    if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
-                      &extra_size, &err) != 0)
+    if (mi_ask_unpack(message, size, &ask, &err) != 0)
         return; /* mi_reader_submit() has checked it */
-    memcpy(&ask, message, sizeof(ask));
-    memcpy(key_text, key, key_size);
-    key_text[key_size] = '\0';
-    memcpy(extra_text, extra, extra_size);
-    extra_text[extra_size] = '\0';
-    if (!asked && query == MI_MIRROR && !(ask.flags & MI_ASK_PRESENT) &&
+    terminate(&ask, &texts);
+    if (!asked && ask.query == MI_MIRROR && !(ask.flags & MI_ASK_PRESENT) &&
         !has_room_for_guesses(reader))
         return;
-    rc = answer(reader, 1, query, key_text, extra_text, ask.flags, &record,
-                &err);
+    rc = answer(reader, 1, ask.query, texts.key, texts.extra, ask.flags,
+                &record, &err);
     if (rc < 0)
         reader->config.notice(reader->config.arg, MI_FIRST_DIRECT, err.text);
     else if (rc == 1 && record->kind == MI_KIND_ABSENT &&
              record->code == MI_CODE_PENDING && asked)
-        ask_compile(reader, key_text);
+        ask_compile(reader, texts.key);
 }
 
 static void on_work(void *arg, const void *message, size_t size, int asked)
@@ -409,51 +414,46 @@ static void on_work(void *arg, const void *message, size_t size, int asked)
 /* Is the same question being answered, for everybody?  Not so what a manifest
  * asks, which may be kept back.
  */
-static int is_flying(struct mi_reader *reader, enum mi_query query,
-                     const char *key, size_t key_size)
+static int is_flying(struct mi_reader *reader, const struct mi_ask *ask)
 {
     int found = 0;
 
     pthread_mutex_lock(&reader->lock);
     for (const struct flight *f = reader->flights; f && !found; f = f->next)
-        found = f->query == query && query != MI_CODE &&
-                !(f->flags & MI_ASK_PRESENT) && strlen(f->key) == key_size &&
-                memcmp(f->key, key, key_size) == 0;
+        found = f->query == ask->query && ask->query != MI_CODE &&
+                !(f->flags & MI_ASK_PRESENT) &&
+                strlen(f->key) == ask->key_size &&
+                memcmp(f->key, ask->key, ask->key_size) == 0;
     pthread_mutex_unlock(&reader->lock);
     return found;
 }
 
-/* For the manifest.  The texts are not terminated. */
-static void record_ask(struct mi_reader *reader, enum mi_query query,
-                       const char *key, size_t key_size, const char *extra,
-                       size_t extra_size)
+/* For the manifest. */
+static void record_ask(struct mi_reader *reader, const struct mi_ask *ask)
 {
-    char key_text[PATH_MAX], extra_text[PATH_MAX];
+    struct texts texts;
 
     if (!reader->config.asked)
         return;
-    snprintf(key_text, sizeof(key_text), "%.*s", (int)key_size, key);
-    snprintf(extra_text, sizeof(extra_text), "%.*s", (int)extra_size, extra);
-    mi_asked_add(reader->config.asked, query, key_text, extra_text,
+    terminate(ask, &texts);
+    mi_asked_add(reader->config.asked, ask->query, texts.key, texts.extra,
                  MI_ASKER_OTHER);
 }
 
 int mi_reader_submit(struct mi_reader *reader, const void *message,
                      size_t size, struct mi_error *err)
 {
-    const char *key, *extra;
-    size_t key_size, extra_size;
-    enum mi_query query;
     const struct mi_record *record;
+    struct mi_ask ask;
 
-    if (mi_ask_unpack(message, size, &query, &key, &key_size, &extra,
-                      &extra_size, err) != 0)
+    if (mi_ask_unpack(message, size, &ask, err) != 0)
         return -1;
-    record_ask(reader, query, key, key_size, extra, extra_size);
-    record = mi_store_find(reader->config.store, query, key, key_size);
+    record_ask(reader, &ask);
+    record =
+        mi_store_find(reader->config.store, ask.query, ask.key, ask.key_size);
     if (record && record->code != MI_CODE_PENDING)
         return 0;
-    if (is_flying(reader, query, key, key_size))
+    if (is_flying(reader, &ask))
         return 0;
     return mi_pool_ask(reader->pool, message, size, err);
 }
@@ -462,18 +462,15 @@ static int read_ahead(struct mi_reader *reader, enum mi_query query,
                       const char *key, const char *extra, unsigned flags,
                       struct mi_error *err)
 {
+    struct mi_ask ask = mi_ask_of(query, key, extra);
     unsigned char message[MI_ASK_MAX];
-    struct mi_ask ask;
     size_t size;
 
-    if (mi_store_find(reader->config.store, query, key, strlen(key)))
+    if (mi_store_find(reader->config.store, query, key, ask.key_size))
         return 0;
-    if (mi_ask_pack(message, query, key, strlen(key), extra, strlen(extra),
-                    &size, err) != 0)
-        return -1;
-    memcpy(&ask, message, sizeof(ask));
     ask.flags = flags;
-    memcpy(message, &ask, sizeof(ask));
+    if (mi_ask_pack(message, &ask, &size, err) != 0)
+        return -1;
     return mi_pool_ahead(reader->pool, message, size, err);
 }
 

@@ -91,7 +91,8 @@ void mi_reader_exact(struct mi_reader *reader);
  */
 int mi_reader_replay(struct mi_reader *reader,
                      const struct mi_question *question, struct mi_error *err);
-/* Read with one thread only, or (0, as at first) with as many as make sense. */
+/* Read with one thread only, or (0, as at first) with as many as make sense.
+ */
 void mi_reader_hold(struct mi_reader *reader, int hold);
 /* Nobody is going to ask any more: forget what was to be read ahead.  Returns
  * the number of questions that are still to be answered; 0: the threads rest.

@@ -33,8 +33,8 @@ struct fixture {
     struct mi_mirror *mirror;
     struct mi_reader *reader;
     uint64_t operations, bytes; /* made before the test */
-    struct mi_asked *asked; /* borrowed, or NULL */
-    pthread_mutex_t *gate;  /* notices wait for it; NULL: they do not */
+    struct mi_asked *asked;     /* borrowed, or NULL */
+    pthread_mutex_t *gate;      /* notices wait for it; NULL: they do not */
     atomic_int notices;
     int slow;       /* milliseconds that a notice takes */
     unsigned first; /* of the last notice */
@@ -179,11 +179,11 @@ static inline int fixture_submit(struct fixture *f, enum mi_query query,
                                  const char *path, const char *extra,
                                  struct mi_error *err)
 {
+    const struct mi_ask ask = mi_ask_of(query, path, extra);
     unsigned char message[MI_ASK_MAX];
     size_t size;
 
-    if (mi_ask_pack(message, query, path, strlen(path), extra, strlen(extra),
-                    &size, err) != 0)
+    if (mi_ask_pack(message, &ask, &size, err) != 0)
         return -1;
     return mi_reader_submit(f->reader, message, size, err);
 }

@@ -416,39 +416,42 @@ static void test_frame_impossible_fields_refused(void)
 /* ---- asks ----------------------------------------------------------------
  */
 
-struct asked {
-    enum mi_query query;
-    const char *key, *extra;
-    size_t key_size, extra_size;
-};
-
-static int unpack(const void *message, size_t size, struct asked *asked,
-                  struct mi_error *err)
+static int pack(void *message, const char *text, size_t key_size,
+                const char *extra, size_t extra_size, size_t *size,
+                struct mi_error *err)
 {
-    return mi_ask_unpack(message, size, &asked->query, &asked->key,
-                         &asked->key_size, &asked->extra, &asked->extra_size,
-                         err);
+    const struct mi_ask ask = {.query = MI_CODE,
+                               .key = text,
+                               .key_size = key_size,
+                               .extra = extra,
+                               .extra_size = extra_size};
+
+    return mi_ask_pack(message, &ask, size, err);
 }
 
 static void round_trip(enum mi_query query, size_t key_size, size_t extra_size)
 {
-    char *text = allocate(MI_PATH), *message = allocate(MI_ASK_MAX), *exact;
-    struct asked asked;
+    char *text = allocate(MI_PATH + 1), *message = allocate(MI_ASK_MAX),
+         *exact;
+    const struct mi_ask ask = {.query = query,
+                               .flags = MI_ASK_PRESENT,
+                               .key = text,
+                               .key_size = key_size,
+                               .extra = text + 1,
+                               .extra_size = extra_size};
+    struct mi_ask asked;
     size_t size = 0;
 
-    for (size_t i = 0; i < MI_PATH; i++)
+    for (size_t i = 0; i <= MI_PATH; i++)
         text[i] = (char)('!' + i % 90);
-    CHECK(mi_ask_pack(message, query, text, key_size, text + 1,
-                      extra_size > MI_PATH - 1 ? MI_PATH - 1 : extra_size,
-                      &size, NULL) == 0);
+    CHECK(mi_ask_pack(message, &ask, &size, NULL) == 0);
     CHECK(size <= MI_ASK_MAX);
     exact = allocate(size);
     memcpy(exact, message, size);
-    CHECK(unpack(exact, size, &asked, NULL) == 0);
-    CHECK(asked.query == query && asked.key_size == key_size);
+    CHECK(mi_ask_unpack(exact, size, &asked, NULL) == 0);
+    CHECK(asked.query == query && asked.flags == MI_ASK_PRESENT);
+    CHECK(asked.key_size == key_size && asked.extra_size == extra_size);
     CHECK(memcmp(asked.key, text, key_size) == 0);
-    CHECK(asked.extra_size ==
-          (extra_size > MI_PATH - 1 ? MI_PATH - 1 : extra_size));
     CHECK(memcmp(asked.extra, text + 1, asked.extra_size) == 0);
     free(exact);
     free(message);
@@ -473,16 +476,11 @@ static void test_ask_pack_too_long_refused(void)
     size_t size = 77;
 
     memset(text, 'x', MI_PATH + 1);
-    CHECK(refused(
-        mi_ask_pack(message, MI_STAT, text, MI_PATH + 1, "", 0, &size, &err),
-        &err));
+    CHECK(refused(pack(message, text, MI_PATH + 1, "", 0, &size, &err), &err));
     CHECK(err.code == ENAMETOOLONG);
-    CHECK(refused(
-        mi_ask_pack(message, MI_CODE, text, 5, text, MI_PATH + 1, &size, &err),
-        &err));
-    CHECK(refused(
-        mi_ask_pack(message, MI_CODE, text, SIZE_MAX, text, 1, &size, &err),
-        &err));
+    CHECK(
+        refused(pack(message, text, 5, text, MI_PATH + 1, &size, &err), &err));
+    CHECK(refused(pack(message, text, SIZE_MAX, text, 1, &size, &err), &err));
     CHECK(size == 77);
     free(message);
     free(text);
@@ -492,48 +490,48 @@ static void test_ask_pack_too_long_refused(void)
 static void expect_ask(const char *about, uint32_t query, uint32_t key_size,
                        uint32_t extra_size, size_t size)
 {
-    struct mi_ask ask = {
+    struct mi_ask_head ask = {
         .query = query, .key_size = key_size, .extra_size = extra_size};
-    struct asked asked = {.key = about};
+    struct mi_ask asked = {.key = about};
     struct mi_error err;
     char *message = allocate(size);
 
     memcpy(message, &ask, size < sizeof(ask) ? size : sizeof(ask));
-    CHECK_FOR(about, refused(unpack(message, size, &asked, &err), &err));
+    CHECK_FOR(about,
+              refused(mi_ask_unpack(message, size, &asked, &err), &err));
     CHECK_FOR(about, asked.key == about && asked.key_size == 0);
     free(message);
 }
 
 static void test_ask_malformed_refused(void)
 {
-    for (size_t size = 0; size < sizeof(struct mi_ask) + 8; size++)
+    for (size_t size = 0; size < sizeof(struct mi_ask_head) + 8; size++)
         expect_ask("truncated", MI_CODE, 4, 4, size);
-    expect_ask("longer", MI_CODE, 4, 4, sizeof(struct mi_ask) + 9);
-    expect_ask("query 0", 0, 4, 4, sizeof(struct mi_ask) + 8);
+    expect_ask("longer", MI_CODE, 4, 4, sizeof(struct mi_ask_head) + 9);
+    expect_ask("query 0", 0, 4, 4, sizeof(struct mi_ask_head) + 8);
     expect_ask("query beyond", MI_QUERY_LAST + 1, 4, 4,
-               sizeof(struct mi_ask) + 8);
-    expect_ask("query huge", UINT32_MAX, 4, 4, sizeof(struct mi_ask) + 8);
+               sizeof(struct mi_ask_head) + 8);
+    expect_ask("query huge", UINT32_MAX, 4, 4, sizeof(struct mi_ask_head) + 8);
     expect_ask("sizes wrap", MI_CODE, UINT32_MAX, 9,
-               sizeof(struct mi_ask) + 8);
+               sizeof(struct mi_ask_head) + 8);
     expect_ask("sizes wrap", MI_CODE, 9, UINT32_MAX,
-               sizeof(struct mi_ask) + 8);
+               sizeof(struct mi_ask_head) + 8);
     expect_ask("key too long", MI_STAT, MI_PATH + 1, 0,
-               sizeof(struct mi_ask) + MI_PATH + 1);
+               sizeof(struct mi_ask_head) + MI_PATH + 1);
     expect_ask("extra too long", MI_STAT, 0, MI_PATH + 1,
-               sizeof(struct mi_ask) + MI_PATH + 1);
+               sizeof(struct mi_ask_head) + MI_PATH + 1);
 }
 
 static void test_ask_any_alignment_read(void)
 {
     char message[200];
-    struct asked asked;
+    struct mi_ask asked;
     size_t size;
 
     for (size_t shift = 0; shift < 16; shift++) {
-        CHECK(mi_ask_pack(message + shift, MI_LIST, "/a", 2, "b", 1, &size,
-                          NULL) == 0);
-        CHECK(unpack(message + shift, size, &asked, NULL) == 0);
-        CHECK(asked.query == MI_LIST && asked.key_size == 2);
+        CHECK(pack(message + shift, "/a", 2, "b", 1, &size, NULL) == 0);
+        CHECK(mi_ask_unpack(message + shift, size, &asked, NULL) == 0);
+        CHECK(asked.query == MI_CODE && asked.key_size == 2);
     }
 }
 

@@ -120,19 +120,22 @@ static void test_post_longest_ask_unpacked(void)
     struct mi_mailbox *box = private_box();
     unsigned char *message = buffer(), *out = buffer();
     char *path = malloc(MI_PATH);
-    const char *key, *extra;
-    size_t size, key_size, extra_size;
-    enum mi_query query;
+    const struct mi_ask ask = {.query = MI_CODE,
+                               .key = path,
+                               .key_size = MI_PATH,
+                               .extra = path,
+                               .extra_size = MI_PATH};
+    struct mi_ask found;
+    size_t size;
 
     check_need(path != NULL, "memory");
     memset(path, 'p', MI_PATH);
-    CHECK(mi_ask_pack(message, MI_CODE, path, MI_PATH, path, MI_PATH, &size,
-                      NULL) == 0);
+    CHECK(mi_ask_pack(message, &ask, &size, NULL) == 0);
     CHECK(mi_mailbox_post(box, message, size) == 1);
     CHECK(mi_mailbox_take(box, out) == size);
-    CHECK(mi_ask_unpack(out, size, &query, &key, &key_size, &extra,
-                        &extra_size, NULL) == 0);
-    CHECK(query == MI_CODE && key_size == MI_PATH && extra_size == MI_PATH);
+    CHECK(mi_ask_unpack(out, size, &found, NULL) == 0);
+    CHECK(found.query == MI_CODE && found.key_size == MI_PATH &&
+          found.extra_size == MI_PATH);
     free(path);
     free(out);
     free(message);

@@ -481,12 +481,13 @@ static void test_asks_recorded_ahead_is_not(void)
 static void test_submit_malformed_refused(void)
 {
     struct fixture f;
+    const struct mi_ask ask = mi_ask_of(MI_STAT, "/", "");
     unsigned char message[100] = {0};
     struct mi_error err;
     size_t size;
 
     fixture_make(&f, MIB, 0, 2, 0);
-    CHECK(mi_ask_pack(message, MI_STAT, "/", 1, "", 0, &size, NULL) == 0);
+    CHECK(mi_ask_pack(message, &ask, &size, NULL) == 0);
     for (size_t cut = 0; cut < sizeof(message); cut++) {
         if (cut == size)
             continue;
