@@ -481,9 +481,9 @@ def loaded(int phase, name, uint64_t since):
 #
 # What imports allocate stays: to look for garbage in it costs up to a tenth of
 # the start-up.  While the main thread executes modules, the threshold of the
-# youngest generation is very high; there is one all the same, because a program
-# may run inside of an import.  Afterwards what is there belongs to the oldest
-# generation, as it would in the end, without having been looked at.
+# youngest generation is very high; there is one all the same, because a
+# program may run inside of an import.  Afterwards what is there belongs to the
+# oldest generation, as it would in the end, without having been looked at.
 
 POSTPONED = 200_000  # objects of the youngest generation
 
