@@ -25,8 +25,13 @@ LIBRARIES = (
 
 
 def pytest_configure():
-    """Let SIGTERM stop the tests as Ctrl-C does, so that jobs end too."""
+    """Let SIGTERM stop the tests as Ctrl-C does, so that jobs end too.
+
+    Ctrl-C itself as well: a shell has what it starts in the background ignore
+    it, and stock Python would inherit that, whereas mpiexec's ranks do not.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
