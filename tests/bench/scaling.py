@@ -125,7 +125,10 @@ def check_text(constants):
     contents = constants.contents
     fitted = contents["fitted"]
     rows, errors, loud = [], {"fit": [], "check": []}, 0
-    for run in sorted(contents["runs"], key=lambda run: run["role"] == "fit"):
+    for run in sorted(
+        contents["runs"],
+        key=lambda run: (run["role"] == "fit", run["others"] > QUIET),
+    ):
         start = constants.programs[run["program"]].start
         given = predict(run, start, fitted)
         error = given / run["wall"] - 1
