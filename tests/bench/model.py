@@ -10,7 +10,7 @@ import math
 
 READERS = 16  # threads that read on rank 0: READERS in src/job.c
 FRAME = 4 << 20  # largest payload of a frame: MI_FRAME_MAX in src/format.h
-WINDOW = 8  # frames under way at once: src/pump.c
+WINDOW = 8  # frames under way at once: WINDOW in src/sender.c
 
 # From when on MPICH broadcasts by a ring: in bytes, if the number of members
 # is a power of two, and if not (MPIR_CVAR_BCAST_LONG_MSG_SIZE, _SHORT_).

@@ -234,7 +234,7 @@ def constant(name, path):
 
 def test_constants_are_those_of_the_source(model):
     assert model.READERS == constant("READERS", "src/job.c")
-    assert model.WINDOW == constant("WINDOW", "src/pump.c")
+    assert model.WINDOW == constant("WINDOW", "src/sender.c")
     assert model.FRAME == constant("MI_FRAME_MAX", "src/format.h")
 
 
