@@ -27,11 +27,13 @@ LIBRARIES = (
 def pytest_configure():
     """Let SIGTERM stop the tests as Ctrl-C does, so that jobs end too.
 
-    Ctrl-C itself as well: a shell has what it starts in the background ignore
-    it, and stock Python would inherit that, whereas mpiexec's ranks do not.
+    In the background a shell has what it starts ignore Ctrl-C, and nohup(1)
+    SIGHUP; jobs would inherit that, and those are signals under test.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
