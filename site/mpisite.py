@@ -25,22 +25,23 @@ class _Listener:
     """Standard error while site runs: kept, and shown on root only.
 
     Afterwards it passes everything on: what site has imported may hold it.
+    What does not come from site goes to 'mpiimport_beneath' at once.
     """
 
     def __init__(self, stream, shown, text):
-        self.stream = stream
+        self.mpiimport_beneath = stream
         self.shown = shown
         self.text = text
         self.over = False
 
     def __getattr__(self, name):
-        return getattr(self.stream, name)
+        return getattr(self.mpiimport_beneath, name)
 
     def write(self, text):
         if not self.over:
             self.text.append(text)
         if self.over or self.shown:
-            self.stream.write(text)
+            self.mpiimport_beneath.write(text)
         return len(text)
 
 

@@ -316,10 +316,12 @@ cdef class Job:
         cdef char text[6000]
         while mi_job_notice(self.job, text, sizeof(text)):
             line = text.decode("utf-8", "replace")
-            if sys.stderr is not None:
-                sys.stderr.write(f"mpiimport: rank {self.rank} "
-                                 f"({posix.uname().nodename}): {line}\n")
-                sys.stderr.flush()
+            # Not through mpisite's listener: site does not say that.
+            stream = getattr(sys.stderr, "mpiimport_beneath", sys.stderr)
+            if stream is not None:
+                stream.write(f"mpiimport: rank {self.rank} "
+                             f"({posix.uname().nodename}): {line}\n")
+                stream.flush()
         return 0
 
     def bcast(self, data, root=0):

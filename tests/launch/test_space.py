@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 
@@ -265,6 +266,22 @@ def test_max_store_tiny_everything_direct_said_once(launch, program, both):
     line = result.stderr.rstrip("\n")
     assert "\n" not in line, str(result)
     assert "--max-store 1024 would be exceeded" in line, str(result)
+
+
+def test_max_store_exceeded_in_site_is_not_what_site_says(
+    launch, program, tmp_path
+):
+    directory = tmp_path / "large"
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text("import large\n")
+    large = directory / "large.py"
+    large.write_text(f"TEXT = {'x' * 5 * MIB!r}\n")
+    py_compile.compile(str(large))
+    env = {"PYTHONPATH": str(directory), "PYTHON_MPI_MAX_STORE": "4M"}
+    result = launch(3, [program("")], env=env)
+    line = result.stderr.rstrip("\n")
+    assert "\n" not in line, str(result)
+    assert "would be exceeded" in line, str(result)
 
 
 @pytest.mark.parametrize(
