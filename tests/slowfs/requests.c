@@ -15,6 +15,12 @@
 
 #define FD_PATH_SIZE 32
 #define BACKGROUND 128 /* requests that nobody waits for yet: read-ahead */
+/* Seconds for which the kernel keeps the attributes that come with a look-up:
+ * those are for the system call that made it, stat(2) or open(2) and fstat(2),
+ * as other filesystems' clients have it.  Whoever comes by the path later
+ * looks it up again, and has new ones.
+ */
+#define ATTRIBUTES 60.0
 
 struct directory {
     DIR *stream;
@@ -49,6 +55,7 @@ static void start(void *context, struct fuse_conn_info *connection)
         ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ);
     is_greeting = true;
+    connection->max_read = SLOW_LARGEST_READ;
     connection->max_background = BACKGROUND;
     connection->congestion_threshold = BACKGROUND;
 }
@@ -63,7 +70,9 @@ static void lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
     charge(request, SLOW_LOOKUP);
     code = slow_nodes_lookup(parent, name, &id, &entry.attr);
     entry.ino = id;
-    entry.entry_timeout = entry.attr_timeout = slow_toll_timeout();
+    entry.entry_timeout = slow_toll_timeout();
+    entry.attr_timeout =
+        entry.entry_timeout > ATTRIBUTES ? entry.entry_timeout : ATTRIBUTES;
     if (code != 0 && (code != ENOENT || entry.entry_timeout <= 0))
         fuse_reply_err(request, code);
     else if (fuse_reply_entry(request, &entry) != 0 && code == 0)
@@ -140,14 +149,12 @@ static void open_file(fuse_req_t request, fuse_ino_t id,
 static void read_file(fuse_req_t request, fuse_ino_t id, size_t size,
                       off_t offset, struct fuse_file_info *file)
 {
-    char *buffer = malloc(size);
+    static _Thread_local char buffer[SLOW_LARGEST_READ];
     ssize_t got;
 
     (void)id;
-    if (!buffer) {
-        fuse_reply_err(request, ENOMEM);
-        return;
-    }
+    if (size > sizeof(buffer))
+        size = sizeof(buffer);
     got = pread((int)file->fh, buffer, size, offset);
     if (got < 0) {
         fuse_reply_err(request, errno);
@@ -155,7 +162,6 @@ static void read_file(fuse_req_t request, fuse_ino_t id, size_t size,
         slow_toll_data(fuse_req_ctx(request)->pid, (size_t)got);
         fuse_reply_buf(request, buffer, (size_t)got);
     }
-    free(buffer);
 }
 
 static void close_file(fuse_req_t request, fuse_ino_t id,

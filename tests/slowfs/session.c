@@ -17,7 +17,9 @@
 #include "requests.h"
 
 #define THREADS 128 /* each request that is answered late needs one */
-#define STACK (256 * 1024)
+#define STACK (512 * 1024)
+#define QUOTED(x) #x
+#define NUMBER(x) QUOTED(x)
 
 static struct fuse_session *session;
 static atomic_bool is_ending;
@@ -113,7 +115,8 @@ static int start_threads(void)
 int slow_session_start(const char *mountpoint)
 {
     static char name[] = "slowfs", flag[] = "-o",
-                choices[] = "ro,nosuid,nodev,fsname=slowfs,subtype=slowfs";
+                choices[] = "ro,nosuid,nodev,fsname=slowfs,subtype=slowfs,"
+                            "max_read=" NUMBER(SLOW_LARGEST_READ);
     char *words[] = {name, flag, choices, NULL};
     struct fuse_args arguments = FUSE_ARGS_INIT(3, words);
     int code;
