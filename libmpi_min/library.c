@@ -56,6 +56,12 @@ const char *mpimin_library_family(enum mpimin_family family)
     return "no MPI";
 }
 
+void mpimin_library_share(const struct mpimin_library *library)
+{
+    if (library->name)
+        dlopen(library->name, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
+}
+
 void mpimin_library_clear(struct mpimin_library *library)
 {
     int saved = errno;
@@ -222,15 +228,14 @@ fail:
     return -1;
 }
 
-/* Open 'name' and examine it; a refusal is noted in 'search'.
- * RTLD_GLOBAL is for Open MPI's plugins, and tells mpi4py which library to
- * use; RTLD_DEEPBIND would crash MPICH with UCX.
+/* Open 'name' and examine it; a refusal is noted in 'search'.  RTLD_DEEPBIND
+ * would crash MPICH with UCX.
  */
 static int open_name(struct mpimin_library *library, const char *name,
                      const struct candidates *want, int flags,
                      struct search *search)
 {
-    void *handle = dlopen(name, RTLD_NOW | RTLD_GLOBAL | flags);
+    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | flags);
     struct mi_error reason;
 
     if (!handle) {
@@ -311,7 +316,7 @@ static int keep_mpi_path(struct dl_phdr_info *info, size_t size, void *data)
 }
 
 /* One that an extension module brought with it, unseen by others so far.  A
- * second MPI beside it would be a disaster, so it is made global.
+ * second MPI beside it would be a disaster.
  */
 static int find_local(struct mpimin_library *library, struct search *search)
 {

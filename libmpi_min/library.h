@@ -26,6 +26,14 @@ int mpimin_library_find(struct mpimin_library *library, const char *which,
                         const struct mpimin_promise *promise,
                         struct mi_error *err);
 
+/* Let shared objects that are opened later find its symbols, as if it had been
+ * opened with RTLD_GLOBAL: Open MPI's plugins need that before MPI_Init, and
+ * mpi4py is told by it which library to use.  Not before MPI_Init where nobody
+ * needs it: MPICH's hwloc would load its plugins then, with X11 and OpenCL.
+ * Source: dlopen(3), RTLD_NOLOAD.
+ */
+void mpimin_library_share(const struct mpimin_library *library);
+
 /* Free what it owns; the shared object stays open. */
 void mpimin_library_clear(struct mpimin_library *library);
 

@@ -370,3 +370,25 @@ result += [b.b(), b.b()]
 """
     check(text, users, [library, users[1]])
 
+
+
+LIBRARIES = """
+import os
+from mpi4py import MPI
+words = [line.split() for line in open("/proc/self/maps")]
+names = {os.path.basename(line[-1]) for line in words if "/" in line[-1]}
+report(sorted(name for name in names if ".so" in name))
+"""
+
+
+def test_mpi_brings_the_libraries_that_it_brings_with_stock(launch, program):
+    """MPI's own plugins look whether its symbols are global, for instance."""
+    words = [program(LIBRARIES)]
+    expected = set(launch(RANKS, words, launcher="stock").reports[0])
+    for names in launch(RANKS, words).reports.values():
+        more = [
+            name
+            for name in set(names) - expected
+            if not name.startswith(("libpython", "mpiimport."))
+        ]
+        assert more == []
