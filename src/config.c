@@ -106,7 +106,6 @@ int mi_config_make(struct mi_config *config, const struct mi_options *options,
     job->strategy = (int)options->strategy;
     job->no_site = options->no_site;
     job->max_store = options->max_store;
-    job->manifest_build = options->manifest_build;
     config->libdir = library_directory(python);
     if (options->tmpdir)
         config->tmpdir = absolute(options->tmpdir);

@@ -241,8 +241,7 @@ static int start_manifest(struct mi_job *job,
 {
     struct mi_error why;
 
-    if (job->rank > 0 || !config->manifest ||
-        (job->size == 1 && !config->manifest_build))
+    if (job->rank > 0 || !config->manifest)
         return 0;
     if (mi_manifest_read(&job->manifest, config->manifest,
                          config->manifest_key, &why) < 0)
@@ -256,15 +255,20 @@ static int start_manifest(struct mi_job *job,
     return 0;
 }
 
+static int is_mirrored(enum mi_query query)
+{
+    return query == MI_MIRROR || query == MI_COPY;
+}
+
 /* Have the pool read all of it, in the order of need, behind what is asked;
- * and nothing by guess.
+ * and nothing by guess.  A rank that is alone has no mirror.
  */
 static void replay(struct mi_job *job)
 {
     const struct mi_manifest *manifest = &job->manifest;
     struct mi_error err;
 
-    if (manifest->count == 0 || job->size == 1)
+    if (manifest->count == 0)
         return;
     mi_reader_exact(job->reader);
     /* All ranks wait for rank 0's interpreter, which looks for its files at
@@ -274,7 +278,8 @@ static void replay(struct mi_job *job)
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
 
-        if (!mi_job_shared(job, question->key))
+        if (!mi_job_shared(job, question->key) ||
+            (job->size == 1 && is_mirrored(question->query)))
             continue;
         if (mi_reader_replay(job->reader, question, &err) != 0)
             return; /* without threads or memory: nothing is lost */
@@ -285,6 +290,7 @@ static void replay(struct mi_job *job)
 static int start_reader(struct mi_job *job, const struct mi_job_config *config,
                         struct mi_error *err)
 {
+    const int alone = job->size == 1;
     struct mi_reader_config reader = {
         .store = job->node.store,
         .mailbox = job->node.mailbox,
@@ -293,20 +299,21 @@ static int start_reader(struct mi_job *job, const struct mi_job_config *config,
         .local = job->local,
         .loaded = job->loaded,
         .rule = config->rule,
-        .threads = job->size == 1        ? 0
-                   : config->readers > 0 ? config->readers
-                                         : READERS,
+        .threads = config->readers > 0 ? config->readers : READERS,
+        .alone = alone,
         .stream = job->node.leaders != 0,
         .notice = notice,
         .arg = job,
     };
 
-    if (job->size > 1 && !(job->refused = mi_refused_create()))
+    if (!alone && !(job->refused = mi_refused_create()))
         return mi_fail_errno(err, "job");
     reader.refused = job->refused;
     if (start_manifest(job, config, err) != 0)
         return -1;
     reader.asked = job->asked;
+    if (alone && job->manifest.count == 0)
+        reader.threads = 0;
     if (mi_reader_create(&job->reader, &reader, err) != 0)
         return -1;
     replay(job);
@@ -654,13 +661,14 @@ int mi_job_read(struct mi_job *job, enum mi_query query, const char *key,
     if (!mi_job_source(job))
         return 0;
     mi_clock_enter(MI_IO);
-    mi_clock_count(MI_IO);
     rc = mi_reader_read(job->reader, query, key, extra, answer, err);
+    if (rc != 1)
+        mi_clock_count(MI_IO);
     mi_clock_leave();
-    if (rc == 0 && answer->entry.mtime < job->started &&
+    if (rc >= 0 && answer->entry.mtime < job->started &&
         answer->entry.changed < job->started)
         record_ask(job, query, key, extra);
-    return rc == 0 ? 1 : -1;
+    return rc >= 0 ? 1 : -1;
 }
 
 int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,

@@ -48,7 +48,6 @@ struct mi_job_config {
      */
     const char *manifest;
     const char *manifest_key;
-    int manifest_build; /* have one written where nobody reads it, too */
     struct mi_bytecode rule;
     /* Used only to see that all ranks have the same, as they have to have of
      * 'direct', 'report' and 'rule', too: */

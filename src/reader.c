@@ -12,6 +12,7 @@
 #include "pace.h"
 #include "pool.h"
 #include "queue.h"
+#include "shelf.h"
 
 /* A question that a thread is answering; on that thread's stack. */
 struct flight {
@@ -28,8 +29,9 @@ struct mi_reader {
     struct mi_objects *objects;
     struct mi_pool *pool;
     struct mi_foresight *foresight;
-    pthread_mutex_t lock;  /* of all below */
-    pthread_cond_t landed; /* a flight has ended */
+    struct mi_shelf *shelf; /* NULL: not alone */
+    pthread_mutex_t lock;   /* of all below */
+    pthread_cond_t landed;  /* a flight has ended */
     pthread_cond_t compile;
     struct flight *flights;
     struct mi_queue sources; /* to be compiled: terminated paths */
@@ -268,6 +270,8 @@ int mi_reader_read(struct mi_reader *reader, enum mi_query query,
                    const char *key, const char *extra,
                    struct mi_answer *answer, struct mi_error *err)
 {
+    if (reader->shelf && mi_shelf_take(reader->shelf, query, key, answer))
+        return 1;
     return read_answer(reader, query, key, extra, UINT64_MAX, answer, err);
 }
 
@@ -363,6 +367,29 @@ static int has_room_for_guesses(const struct mi_reader *reader)
     return mirror && mi_mirror_room(mirror) > mi_mirror_limit(mirror) / 2;
 }
 
+/* Read what the one that is alone will ask for. */
+static void put_on_shelf(struct mi_reader *reader, enum mi_query query,
+                         const char *key, const char *extra, unsigned flags)
+{
+    struct mi_answer answer = {0};
+    struct mi_error err;
+    struct mi_lap lap;
+    int rc;
+
+    if (!mi_shelf_begin(reader->shelf, query, key))
+        return;
+    mi_lap_begin(&lap);
+    rc = read_answer(reader, query, key, extra, MI_SHELF_BYTES, &answer, &err);
+    mi_lap_end(&lap);
+    mi_pool_pace(reader->pool, &lap);
+    if (rc != 0 || answer.entry.code == MI_READ_REFUSED ||
+        (flags & MI_ASK_PRESENT && is_absent(&answer.entry)))
+        mi_shelf_put(reader->shelf, query, key, NULL);
+    else
+        mi_shelf_put(reader->shelf, query, key, &answer);
+    mi_answer_clear(&answer);
+}
+
 /* The texts of an ask, terminated. */
 struct texts {
     char key[PATH_MAX], extra[PATH_MAX];
@@ -392,6 +419,10 @@ static void answer_ask(struct mi_reader *reader, const void *message,
     if (!asked && ask.query == MI_MIRROR && !(ask.flags & MI_ASK_PRESENT) &&
         !has_room_for_guesses(reader))
         return;
+    if (reader->shelf && (ask.query == MI_CODE || ask.query == MI_READ)) {
+        put_on_shelf(reader, ask.query, texts.key, texts.extra, ask.flags);
+        return;
+    }
     rc = answer(reader, 1, ask.query, texts.key, texts.extra, ask.flags,
                 &record, &err);
     if (rc < 0)
@@ -548,6 +579,8 @@ void mi_reader_stop(struct mi_reader *reader)
     reader->stopped = 1;
     pthread_cond_broadcast(&reader->compile);
     pthread_mutex_unlock(&reader->lock);
+    if (reader->shelf)
+        mi_shelf_close(reader->shelf);
     mi_pool_stop(reader->pool);
 }
 
@@ -596,7 +629,8 @@ int mi_reader_create(struct mi_reader **result,
     pthread_cond_init(&reader->landed, NULL);
     pthread_cond_init(&reader->compile, NULL);
     mi_queue_init(&reader->sources);
-    if (mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
+    if ((config->alone && mi_shelf_create(&reader->shelf, err) != 0) ||
+        mi_dirs_create(&reader->dirs, -1, &reader->traffic, err) != 0 ||
         create_pool(reader, err) != 0 || create_foresight(reader, err) != 0 ||
         create_objects(reader, err) != 0) {
         mi_reader_destroy(reader);
@@ -612,6 +646,7 @@ void mi_reader_destroy(struct mi_reader *reader)
         return;
     mi_reader_stop(reader);
     mi_pool_destroy(reader->pool);
+    mi_shelf_destroy(reader->shelf);
     mi_objects_destroy(reader->objects);
     mi_dirs_destroy(reader->dirs);
     mi_foresight_destroy(reader->foresight);

@@ -34,6 +34,7 @@ struct mi_reader_config {
     char *const *loaded;        /* struct mi_objects_config */
     struct mi_bytecode rule;
     int threads; /* of the pool; 0: nobody else will ask */
+    int alone;   /* nobody else will ask, and the pool reads ahead for it */
     int stream;  /* keep objects for mi_reader_object() */
     /* Called (from any thread) with one line that the user should see. */
     void (*notice)(void *arg, unsigned first, const char *text);
@@ -55,7 +56,8 @@ int mi_reader_answer(struct mi_reader *reader, enum mi_query query,
                      const struct mi_record **record, struct mi_error *err);
 
 /* The answer alone, for the caller: nothing is published, and 'answer' is to
- * be cleared.  Not for MI_MIRROR and MI_COPY.
+ * be cleared.  Not for MI_MIRROR and MI_COPY.  0; 1 if it had been read ahead,
+ * for one that is alone (mi_reader_replay()); -1 on errors.
  */
 int mi_reader_read(struct mi_reader *reader, enum mi_query query,
                    const char *key, const char *extra,
