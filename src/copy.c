@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pace.h"
+
 #define PIECE (1u << 20) /* bytes that are copied at a time */
 
 int mi_identity_same(const struct mi_identity *a, const struct mi_identity *b)
@@ -51,10 +53,14 @@ static ssize_t copy_by_kernel(int file, const struct mi_part *part,
 {
     off_t from = (off_t)offset;
     uint64_t rest = part->size - offset;
+    ssize_t n;
 
     if (lseek(part->file, from, SEEK_SET) < 0)
         return -1;
-    return sendfile(part->file, file, &from, rest < PIECE ? rest : PIECE);
+    mi_lap_call();
+    n = sendfile(part->file, file, &from, rest < PIECE ? rest : PIECE);
+    mi_lap_return();
+    return n;
 }
 
 static ssize_t copy_by_hand(int file, const struct mi_part *part,

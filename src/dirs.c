@@ -12,6 +12,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "pace.h"
+
 #define TMPFS_SUPER 0x01021994
 #define RAMFS_SUPER 0x858458f6
 #define FUSE_SUPER 0x65735546
@@ -396,7 +398,9 @@ static int open_directory(struct mi_dirs *dirs, const char *path, size_t size,
     if (take(dirs, text, levels, &hold) != 0)
         return -1;
     mi_dirs_count(dirs);
+    mi_lap_call();
     file = openat(hold.file, hold.name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    mi_lap_return();
     give_back(dirs, &hold);
     if (file < 0)
         return -1;
@@ -456,7 +460,9 @@ int mi_dirs_open(struct mi_dirs *dirs, const char *path, int flags)
     if (take(dirs, path, flags & O_DIRECTORY ? 1 : LEVELS, &hold) != 0)
         return -1;
     mi_dirs_count(dirs);
+    mi_lap_call();
     file = openat(hold.file, hold.name, flags | O_CLOEXEC);
+    mi_lap_return();
     if (is_lost(dirs, &hold, file)) {
         mi_dirs_count(dirs);
         file = open(path, flags | O_CLOEXEC);
@@ -475,7 +481,9 @@ int mi_dirs_stat(struct mi_dirs *dirs, const char *path, int flags,
     if (take(dirs, path, near ? LEVELS : 0, &hold) != 0)
         return -1;
     mi_dirs_count(dirs);
+    mi_lap_call();
     rc = fstatat(hold.file, hold.name, status, flags);
+    mi_lap_return();
     if (is_lost(dirs, &hold, rc)) {
         mi_dirs_count(dirs);
         rc = fstatat(AT_FDCWD, path, status, flags);

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pace.h"
+
 #define PYC_HEADER 16
 #define FILE_MAX (1u << 30) /* bytes; larger files are left to their users */
 #define UNKNOWN (64u << 10) /* bytes to begin with for a file of any size */
@@ -207,7 +209,9 @@ static int collect(struct mi_dirs *dirs, int dir, struct names *names)
     int code = bytes ? 0 : ENOMEM;
 
     while (code == 0 && size > 0) {
+        mi_lap_call();
         size = getdents64(dir, bytes, ENTRIES);
+        mi_lap_return();
         code = size < 0 ? errno
                         : collect_some(dirs, dir, bytes, (size_t)size, names);
     }
@@ -375,7 +379,9 @@ static ssize_t read_some(int file, void *bytes, size_t size)
     ssize_t n;
 
     do {
+        mi_lap_call();
         n = read(file, bytes, size);
+        mi_lap_return();
     } while (n < 0 && errno == EINTR);
     return n;
 }

@@ -14,22 +14,32 @@ struct mi_pace {
     uint64_t wall, waited;
 };
 
-/* The begin of an answer, in the thread that makes it. */
+/* An answer that a thread makes: how long it took, and for how much of that
+ * the filesystem had the thread wait.
+ */
 struct mi_lap {
-    uint64_t wall, cpu; /* clocks */
-    uint64_t delay;     /* time in which it could have run, and others did */
-    long gone;          /* how often the thread has gone to sleep */
+    uint64_t wall, waited;
+    uint64_t called; /* the clock at mi_lap_call() */
+    long sleeps;     /* of the thread until then */
 };
 
+/* It begins in the calling thread. */
 void mi_lap_begin(struct mi_lap *lap);
 /* Turn it into what has passed since, in the same thread. */
 void mi_lap_end(struct mi_lap *lap);
 
-/* Count an answer.  What others had the processor for is no waiting; where the
- * kernel does not tell, one during which its thread has never slept is none.
+/* Around a system call that may have to wait for the filesystem; they keep
+ * errno, and do nothing in a thread without a lap.  It has waited if the
+ * thread has gone to sleep, which it does not where others take the processor
+ * from it.  For locks of ours it may wait outside of these.
+ * Source: getrusage(2), ru_nvcsw.
  */
-void mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap);
-/* Did the threads wait for at least half of the time? */
-int mi_pace_waits(const struct mi_pace *pace);
+void mi_lap_call(void);
+void mi_lap_return(void);
+
+/* Count an answer.  1 if the filesystem had its thread wait for at least half
+ * of the time, as well as the threads lately: one more of them makes sense.
+ */
+int mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap);
 
 #endif

@@ -19,6 +19,7 @@ struct mi_pool {
     int stopped;
     int hold; /* one thread is enough */
     struct mi_pace pace;
+    int sensible; /* threads: grows with each answer that had one wait */
     int threads;
     pthread_t thread[];
 };
@@ -33,9 +34,7 @@ static int add_thread(struct mi_pool *pool, struct mi_error *err)
     if (pool->stopped || pool->threads == pool->config.threads ||
         pool->queued <= pool->idle)
         return 0;
-    if (pool->threads > 0 &&
-        (pool->hold ||
-         (pool->threads >= THREADS_AT_LEAST && !mi_pace_waits(&pool->pace))))
+    if (pool->threads > 0 && (pool->hold || pool->threads >= pool->sensible))
         return 0;
     if (mi_thread_start(&pool->thread[pool->threads], "mpiimport-read",
                         pool_thread, pool, err) == 0)
@@ -146,16 +145,25 @@ int mi_pool_settle(struct mi_pool *pool)
 
 void mi_pool_hold(struct mi_pool *pool, int hold)
 {
+    int before;
+
     pthread_mutex_lock(&pool->lock);
     pool->hold = hold;
-    add_thread(pool, NULL);
+    do {
+        before = pool->threads;
+        add_thread(pool, NULL);
+    } while (pool->threads > before);
     pthread_mutex_unlock(&pool->lock);
 }
 
 void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap)
 {
+    int most;
+
     pthread_mutex_lock(&pool->lock);
-    mi_pace_add(&pool->pace, lap);
+    most = pool->hold ? pool->config.threads : 2 * pool->threads;
+    if (mi_pace_add(&pool->pace, lap) && pool->sensible < most)
+        pool->sensible++;
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -168,6 +176,7 @@ int mi_pool_create(struct mi_pool **result,
     if (!pool)
         return mi_fail_errno(err, "reader");
     pool->config = *config;
+    pool->sensible = THREADS_AT_LEAST;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->put, NULL);
     mi_queue_init(&pool->asks);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "../../src/mirror.h"
+#include "../../src/pace.h"
 #include "../../src/reader.h"
 
 #define MIB ((size_t)1 << 20)
@@ -45,8 +46,10 @@ static inline void fixture_notice(void *arg, unsigned first, const char *text)
 {
     struct fixture *f = arg;
 
+    mi_lap_call();
     if (f->slow)
         check_sleep(f->slow);
+    mi_lap_return();
     if (atomic_fetch_add(&f->notices, 1) == 0) {
         f->first = first;
         snprintf(f->notice, sizeof(f->notice), "%s", text);

@@ -1,66 +1,54 @@
 /* Tests of src/pace.c. */
 #include "check.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include "../../src/pace.h"
 
 #define MS 1000000u
 
-static void add(struct mi_pace *pace, int times, uint64_t wall, uint64_t cpu,
-                long gone)
+/* What the last of so many answers says. */
+static int add(struct mi_pace *pace, int times, uint64_t wall, uint64_t waited)
 {
-    const struct mi_lap lap = {.wall = wall, .cpu = cpu, .gone = gone};
+    const struct mi_lap lap = {.wall = wall, .waited = waited};
+    int last = 0;
 
     for (int i = 0; i < times; i++)
-        mi_pace_add(pace, &lap);
+        last = mi_pace_add(pace, &lap);
+    return last;
 }
 
-static void test_nothing_known_no_waiting(void)
+static void test_nothing_done_no_waiting(void)
 {
-    const struct mi_pace pace = {0};
+    struct mi_pace pace = {0};
 
-    CHECK(!mi_pace_waits(&pace));
+    CHECK(!add(&pace, 1, 0, 0));
 }
 
 static void test_far_filesystem_waits(void)
 {
     struct mi_pace pace = {0};
 
-    add(&pace, 1, MS, MS / 10, 2);
-    CHECK(mi_pace_waits(&pace));
+    CHECK(add(&pace, 1, MS, MS - MS / 10));
 }
 
 static void test_local_disk_does_not_wait(void)
 {
     struct mi_pace pace = {0};
 
-    add(&pace, 100, MS / 10, MS / 11, 1);
-    CHECK(!mi_pace_waits(&pace));
-    /* Others had the processor. */
-    add(&pace, 100, 20 * MS, MS / 11, 0);
-    CHECK(!mi_pace_waits(&pace));
+    CHECK(!add(&pace, 100, MS / 10, MS / 100));
 }
 
 static void test_change_seen_soon(void)
 {
     struct mi_pace pace = {0};
 
-    add(&pace, 1000, MS, MS, 0);
-    CHECK(!mi_pace_waits(&pace));
-    add(&pace, 20, MS, 0, 1);
-    CHECK(mi_pace_waits(&pace));
-    add(&pace, 20, MS, MS, 0);
-    CHECK(!mi_pace_waits(&pace));
-}
-
-/* Others had the processor while it could have gone on. */
-static void test_delay_is_no_waiting(void)
-{
-    const struct mi_lap lap = {
-        .wall = 20 * MS, .cpu = MS, .delay = 15 * MS, .gone = 1};
-    struct mi_pace pace = {0};
-
-    mi_pace_add(&pace, &lap);
-    CHECK(pace.waited == 4 * MS && !mi_pace_waits(&pace));
+    CHECK(!add(&pace, 1000, MS, 0));
+    CHECK(!add(&pace, 1, MS, MS));
+    CHECK(add(&pace, 20, MS, MS));
+    CHECK(!add(&pace, 1, MS, 0));
+    CHECK(!add(&pace, 20, MS, 0));
 }
 
 /* One slow answer counts for as long as it took. */
@@ -68,41 +56,75 @@ static void test_time_counts_not_answers(void)
 {
     struct mi_pace pace = {0};
 
-    add(&pace, 10, MS / 10, MS / 10, 0);
-    add(&pace, 1, 30 * MS, MS, 1);
-    CHECK(mi_pace_waits(&pace));
+    add(&pace, 10, MS / 10, 0);
+    CHECK(add(&pace, 1, 30 * MS, 29 * MS));
 }
 
-static void test_clocks_behind_cpu_not_behind(void)
+static void test_call_that_sleeps_waited(void)
 {
-    struct mi_pace pace = {0};
+    struct mi_lap lap;
 
-    add(&pace, 1, MS, 2 * MS, 1);
-    CHECK(!mi_pace_waits(&pace) && pace.waited == 0);
+    mi_lap_begin(&lap);
+    mi_lap_call();
+    check_sleep(20);
+    mi_lap_return();
+    mi_lap_end(&lap);
+    CHECK(lap.waited >= 20 * MS && lap.wall >= lap.waited);
 }
 
-static void test_lap_of_sleeper_waited(void)
+static void test_sleep_outside_of_calls_is_no_waiting(void)
 {
-    struct mi_pace pace = {0};
     struct mi_lap lap;
 
     mi_lap_begin(&lap);
     check_sleep(20);
+    mi_lap_call();
+    mi_lap_return();
     mi_lap_end(&lap);
-    CHECK(lap.gone > 0 && lap.wall >= 20 * MS && lap.cpu < 20 * MS);
-    mi_pace_add(&pace, &lap);
-    CHECK(mi_pace_waits(&pace));
+    CHECK(lap.waited == 0 && lap.wall >= 20 * MS);
+}
+
+static void test_call_that_works_is_no_waiting(void)
+{
+    static char bytes[1 << 20];
+    struct mi_lap lap;
+    int file = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+    mi_lap_begin(&lap);
+    mi_lap_call();
+    for (int i = 0; i < 20; i++)
+        CHECK(read(file, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes));
+    mi_lap_return();
+    mi_lap_end(&lap);
+    close(file);
+    CHECK(lap.waited == 0 && lap.wall > 0);
+}
+
+static void test_without_a_lap_nothing_happens(void)
+{
+    struct mi_lap lap;
+
+    errno = ENOENT;
+    mi_lap_call();
+    mi_lap_return();
+    mi_lap_begin(&lap);
+    mi_lap_end(&lap);
+    mi_lap_call();
+    check_sleep(5);
+    mi_lap_return();
+    CHECK(lap.waited == 0 && errno == ENOENT);
 }
 
 int main(void)
 {
-    test_nothing_known_no_waiting();
+    test_nothing_done_no_waiting();
     test_far_filesystem_waits();
     test_local_disk_does_not_wait();
     test_change_seen_soon();
-    test_delay_is_no_waiting();
     test_time_counts_not_answers();
-    test_clocks_behind_cpu_not_behind();
-    test_lap_of_sleeper_waited();
+    test_call_that_sleeps_waited();
+    test_sleep_outside_of_calls_is_no_waiting();
+    test_call_that_works_is_no_waiting();
+    test_without_a_lap_nothing_happens();
     return check_report();
 }

@@ -392,7 +392,8 @@ static int threads_for(int slow)
 /* They join one by one, while they wait and more is to be done. */
 static void test_pool_grows_while_it_waits(void)
 {
-    CHECK(threads_for(2) == 8);
+    CHECK(threads_for(0) == 2);
+    CHECK(threads_for(10) >= 4);
 }
 
 int main(void)
