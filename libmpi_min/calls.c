@@ -36,6 +36,7 @@ static const struct entry entries[] = {
     {"MPI_Comm_set_attr", offsetof(struct mpimin_calls, comm_set_attr)},
     {"MPI_Ibcast", offsetof(struct mpimin_calls, ibcast)},
     {"MPI_Igather", offsetof(struct mpimin_calls, igather)},
+    {"MPI_Iscatter", offsetof(struct mpimin_calls, iscatter)},
     {"MPI_Ibarrier", offsetof(struct mpimin_calls, ibarrier)},
     {"MPI_Iallreduce", offsetof(struct mpimin_calls, iallreduce)},
     {"MPI_Isend", offsetof(struct mpimin_calls, isend)},

@@ -53,6 +53,9 @@ struct mpimin_calls {
     int (*igather)(const void *mine, int count, uintptr_t type, void *all,
                    int each, uintptr_t each_type, int root, uintptr_t comm,
                    uintptr_t *request);
+    int (*iscatter)(const void *all, int each, uintptr_t each_type, void *mine,
+                    int count, uintptr_t type, int root, uintptr_t comm,
+                    uintptr_t *request);
     int (*ibarrier)(uintptr_t comm, uintptr_t *request);
     int (*iallreduce)(const void *mine, void *result, int count,
                       uintptr_t type, uintptr_t op, uintptr_t comm,

@@ -197,8 +197,9 @@ int mpimin_comm_free(struct mpimin *mpi, mpimin_comm *comm,
 
 /* Each starts one operation on bytes; the buffers must stay as they are until
  * mpimin_test() or mpimin_wait() says that it is complete (*request is then
- * 0).  mpimin_ibcast, _igather, _ibarrier: collective over 'comm', in the same
- * order on all its ranks.  EMSGSIZE: more than mpimin_message_max().
+ * 0).  mpimin_ibcast, _igather, _iscatter, _ibarrier: collective over 'comm',
+ * in the same order on all its ranks.  EMSGSIZE: more than
+ * mpimin_message_max().
  */
 int mpimin_ibcast(struct mpimin *mpi, void *buffer, size_t bytes, int root,
                   mpimin_comm comm, mpimin_request *request,
@@ -209,6 +210,12 @@ int mpimin_ibcast(struct mpimin *mpi, void *buffer, size_t bytes, int root,
 int mpimin_igather(struct mpimin *mpi, const void *mine, size_t bytes,
                    void *all, int root, mpimin_comm comm,
                    mpimin_request *request, struct mi_error *err);
+/* The reverse: rank i receives the i-th 'bytes' of 'all', which has size *
+ * bytes on root, and is not used elsewhere.
+ */
+int mpimin_iscatter(struct mpimin *mpi, const void *all, void *mine,
+                    size_t bytes, int root, mpimin_comm comm,
+                    mpimin_request *request, struct mi_error *err);
 int mpimin_ibarrier(struct mpimin *mpi, mpimin_comm comm,
                     mpimin_request *request, struct mi_error *err);
 int mpimin_isend(struct mpimin *mpi, const void *buffer, size_t bytes,

@@ -63,6 +63,20 @@ int mpimin_igather(struct mpimin *mpi, const void *mine, size_t bytes,
     return started(mpi, made, rc, "MPI_Igather", request, err);
 }
 
+int mpimin_iscatter(struct mpimin *mpi, const void *all, void *mine,
+                    size_t bytes, int root, mpimin_comm comm,
+                    mpimin_request *request, struct mi_error *err)
+{
+    mpimin_request made = 0;
+    int rc;
+
+    if (check_start(mpi, comm, mine, bytes, request, "MPI_Iscatter", err) < 0)
+        return -1;
+    rc = mpi->calls.iscatter(all, (int)bytes, mpi->abi.byte, mine, (int)bytes,
+                             mpi->abi.byte, root, comm, &made);
+    return started(mpi, made, rc, "MPI_Iscatter", request, err);
+}
+
 int mpimin_ibarrier(struct mpimin *mpi, mpimin_comm comm,
                     mpimin_request *request, struct mi_error *err)
 {

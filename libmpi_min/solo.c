@@ -146,6 +146,14 @@ static int solo_igather(const void *mine, int count, uintptr_t type, void *all,
     return complete(comm, request);
 }
 
+static int solo_iscatter(const void *all, int each, uintptr_t each_type,
+                         void *mine, int count, uintptr_t type, int root,
+                         uintptr_t comm, uintptr_t *request)
+{
+    return solo_igather(all, each, each_type, mine, count, type, root, comm,
+                        request);
+}
+
 static int solo_ibarrier(uintptr_t comm, uintptr_t *request)
 {
     return complete(comm, request);
@@ -233,6 +241,7 @@ void mpimin_solo_fill(struct mpimin_abi *abi, struct mpimin_calls *calls)
         .comm_set_errhandler = solo_comm_set_errhandler,
         .ibcast = solo_ibcast,
         .igather = solo_igather,
+        .iscatter = solo_iscatter,
         .ibarrier = solo_ibarrier,
         .iallreduce = solo_iallreduce,
         .isend = solo_isend,

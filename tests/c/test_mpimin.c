@@ -413,6 +413,8 @@ static void test_null_handle_harmless(void)
           EINVAL);
     FAILS(mpimin_igather(NULL, &byte, 1, &byte, 0, 1, &request, err), MI_ERRNO,
           EINVAL);
+    FAILS(mpimin_iscatter(NULL, &byte, &byte, 1, 0, 1, &request, err),
+          MI_ERRNO, EINVAL);
     FAILS(mpimin_ibarrier(NULL, 1, &request, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_isend(NULL, &byte, 1, 0, 0, 1, &request, err), MI_ERRNO,
           EINVAL);
@@ -617,6 +619,9 @@ static void test_one_collectives(void)
     CHECK(request == 0 && strcmp(all, "data") == 0);
     WORKS(mpimin_wait(mpi, &request, -1, &done, err));
     CHECK(done == 1);
+    WORKS(mpimin_iscatter(mpi, "else", mine, sizeof(mine), 0, world, &request,
+                          err));
+    CHECK(request == 0 && strcmp(mine, "else") == 0);
     FAILS(mpimin_bcast(mpi, mine, 1, 1, world, err), MI_MPI, 8);
     FAILS(mpimin_bcast(mpi, mine, 1, 0, 77, err), MI_MPI, 5);
     FAILS(mpimin_bcast(mpi, NULL, 1, 0, world, err), MI_ERRNO, EINVAL);
@@ -624,6 +629,12 @@ static void test_one_collectives(void)
           EINVAL);
     FAILS(mpimin_igather(mpi, mine, 1, all, -1, world, &request, err), MI_MPI,
           8);
+    FAILS(mpimin_iscatter(mpi, all, NULL, 1, 0, world, &request, err),
+          MI_ERRNO, EINVAL);
+    FAILS(mpimin_iscatter(mpi, all, mine, 1, 1, world, &request, err), MI_MPI,
+          8);
+    FAILS(mpimin_iscatter(mpi, all, mine, 1, 0, world, NULL, err), MI_ERRNO,
+          EINVAL);
     FAILS(mpimin_ibcast(mpi, mine, 1, 0, world, NULL, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_ibarrier(mpi, world, NULL, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_minmax(mpi, 0, NULL, &max, world, err), MI_ERRNO, EINVAL);
@@ -698,6 +709,8 @@ static void test_message_max_is_kept(void)
     FAILS(mpimin_ibcast(mpi, text, 4, 0, world, &request, err), MI_ERRNO,
           EMSGSIZE);
     FAILS(mpimin_igather(mpi, text, 4, text, 0, world, &request, err),
+          MI_ERRNO, EMSGSIZE);
+    FAILS(mpimin_iscatter(mpi, text, text, 4, 0, world, &request, err),
           MI_ERRNO, EMSGSIZE);
     FAILS(mpimin_isend(mpi, text, 4, 0, 1, world, &request, err), MI_ERRNO,
           EMSGSIZE);

@@ -140,6 +140,41 @@ static void test_igather_from_all_ordered(struct job *job)
     free(all);
 }
 
+/* Each size is one of 'bytes' for rank i, all of them i and root. */
+static void test_iscatter_each_its_own(struct job *job)
+{
+    static const size_t sizes[] = {0, 1, 12, 64, 70000};
+    const size_t most = 70000;
+    unsigned char *all = malloc(most * (size_t)job->size);
+    unsigned char *mine = malloc(most + 1);
+    mpimin_request request = 0;
+    size_t wrong;
+    int done = 0;
+    int root;
+
+    CHECK(all && mine);
+    for (root = 0; root < job->size; root++) {
+        for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+            const size_t bytes = sizes[s];
+
+            for (size_t i = 0; i < bytes * (size_t)job->size; i++)
+                all[i] = pattern(i % bytes, root + (int)(i / bytes));
+            memset(mine, 0, bytes + 1);
+            WORKS(mpimin_iscatter(job->mpi, job->rank == root ? all : NULL,
+                                  mine, bytes, root, job->comm, &request,
+                                  &error));
+            WORKS(mpimin_wait(job->mpi, &request, -1, &done, &error));
+            CHECK(done == 1 && request == 0);
+            wrong = mine[bytes] != 0;
+            for (size_t i = 0; i < bytes; i++)
+                wrong += mine[i] != pattern(i, root + job->rank);
+            CHECK(wrong == 0);
+        }
+    }
+    free(mine);
+    free(all);
+}
+
 static void test_minmax_extremes_found(struct job *job)
 {
     int last = job->rank == job->size - 1;
@@ -291,7 +326,13 @@ static void test_errors_have_class_and_text(struct job *job)
     mpimin_set_message_max(job->mpi, 1);
     FAILS(mpimin_ibcast(job->mpi, &byte, 2, 0, job->comm, &request, &error),
           MI_ERRNO, EMSGSIZE);
+    FAILS(mpimin_iscatter(job->mpi, &byte, &byte, 2, 0, job->comm, &request,
+                          &error),
+          MI_ERRNO, EMSGSIZE);
     mpimin_set_message_max(job->mpi, 0);
+    FAILS(mpimin_iscatter(job->mpi, &byte, NULL, 1, 0, job->comm, &request,
+                          &error),
+          MI_ERRNO, EINVAL);
     FAILS(mpimin_ibcast(job->mpi, NULL, 2, 0, job->comm, &request, &error),
           MI_ERRNO, EINVAL);
     FAILS(mpimin_barrier(job->mpi, 0, &error), MI_ERRNO, EINVAL);
@@ -395,6 +436,7 @@ static void run_calls(struct job *job)
     test_bcast_any_size_arrives(job);
     test_ibcast_in_a_row_arrives(job);
     test_igather_from_all_ordered(job);
+    test_iscatter_each_its_own(job);
     test_minmax_extremes_found(job);
     messages_to_root(job, 0);
     messages_to_root(job, 12);
