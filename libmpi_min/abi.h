@@ -22,7 +22,6 @@ struct mpimin_abi {
     uintptr_t request_null;
     uintptr_t errors_return;
     int any_source;
-    int undefined;
     int comm_type_shared;
     int err_other;
     int thread[4];        /* by enum mpimin_thread */

@@ -39,7 +39,12 @@ struct mpimin_calls {
     int (*comm_rank)(uintptr_t comm, int *rank);
     int (*comm_size)(uintptr_t comm, int *size);
     int (*comm_idup)(uintptr_t comm, uintptr_t *result, uintptr_t *request);
-    int (*comm_split)(uintptr_t comm, int colour, int key, uintptr_t *result);
+    int (*comm_group)(uintptr_t comm, uintptr_t *group);
+    int (*group_incl)(uintptr_t group, int count, const int *ranks,
+                      uintptr_t *result);
+    int (*group_free)(uintptr_t *group);
+    int (*comm_create_group)(uintptr_t comm, uintptr_t group, int tag,
+                             uintptr_t *result);
     int (*comm_split_type)(uintptr_t comm, int type, int key, uintptr_t info,
                            uintptr_t *result);
     int (*comm_free)(uintptr_t *comm);

@@ -95,18 +95,63 @@ int mpimin_comm_dup(struct mpimin *mpi, mpimin_comm comm, mpimin_comm *result,
     return adopt(mpi, made, rc, "MPI_Comm_idup", result, err);
 }
 
-int mpimin_comm_split(struct mpimin *mpi, mpimin_comm comm, int colour,
-                      int key, mpimin_comm *result, struct mi_error *err)
+/* Are these ranks of 'comm'?  MPI's own check of a group goes to the error
+ * handler of the application's world.
+ */
+static int check_ranks(struct mpimin *mpi, mpimin_comm comm, const int *ranks,
+                       int count, struct mi_error *err)
+{
+    int size = 0;
+
+    if (mpimin_comm_size(mpi, comm, &size, err) < 0)
+        return -1;
+    if (!ranks || count < 1 || count > size)
+        return mi_fail(err, MI_ERRNO, EINVAL, "MPI_Group_incl: %d of %d ranks",
+                       count, size);
+    for (int i = 0; i < count; i++) {
+        if (ranks[i] < 0 || ranks[i] >= size)
+            return mi_fail(err, MI_ERRNO, EINVAL,
+                           "MPI_Group_incl: rank %d of %d", ranks[i], size);
+    }
+    return 0;
+}
+
+/* The group of these ranks, which the caller frees. */
+static int make_group(struct mpimin *mpi, mpimin_comm comm, const int *ranks,
+                      int count, uintptr_t *group, struct mi_error *err)
+{
+    uintptr_t all = 0, some = 0;
+    int rc = mpi->calls.comm_group(comm, &all);
+
+    if (mpimin_check_code(mpi, rc, "MPI_Comm_group", err) < 0)
+        return -1;
+    rc = mpi->calls.group_incl(all, count, ranks, &some);
+    (void)mpi->calls.group_free(&all);
+    if (mpimin_check_code(mpi, rc, "MPI_Group_incl", err) < 0)
+        return -1;
+    *group = some;
+    return 0;
+}
+
+int mpimin_comm_create(struct mpimin *mpi, mpimin_comm comm, const int *ranks,
+                       int count, int tag, mpimin_comm *result,
+                       struct mi_error *err)
 {
     mpimin_comm made = 0;
+    uintptr_t group;
     int rc;
 
-    if (meet(mpi, comm, result, "MPI_Comm_split", err) < 0)
+    if (mpimin_check(mpi, comm, "MPI_Comm_create_group", err) < 0)
         return -1;
-    if (colour < 0)
-        colour = mpi->abi.undefined;
-    rc = mpi->calls.comm_split(comm, colour, key, &made);
-    return adopt(mpi, made, rc, "MPI_Comm_split", result, err);
+    if (!result)
+        return mi_fail(err, MI_ERRNO, EINVAL,
+                       "MPI_Comm_create_group: NULL result");
+    if (check_ranks(mpi, comm, ranks, count, err) < 0 ||
+        make_group(mpi, comm, ranks, count, &group, err) < 0)
+        return -1;
+    rc = mpi->calls.comm_create_group(comm, group, tag, &made);
+    (void)mpi->calls.group_free(&group);
+    return adopt(mpi, made, rc, "MPI_Comm_create_group", result, err);
 }
 
 int mpimin_comm_split_shared(struct mpimin *mpi, mpimin_comm comm, int key,

@@ -176,15 +176,20 @@ int mpimin_comm_size(struct mpimin *mpi, mpimin_comm comm, int *size,
                      struct mi_error *err);
 
 /* New communicators have MPI_ERRORS_RETURN set; the caller frees them with
- * mpimin_comm_free().  Collective over 'comm'; the ranks first meet in an
- * mpimin_barrier(), since MPI's own calls spin.  A negative colour stands for
- * MPI_UNDEFINED and gives *result 0 ("none").
+ * mpimin_comm_free().  Collective over 'comm'.
  */
 int mpimin_comm_dup(struct mpimin *mpi, mpimin_comm comm, mpimin_comm *result,
                     struct mi_error *err);
-int mpimin_comm_split(struct mpimin *mpi, mpimin_comm comm, int colour,
-                      int key, mpimin_comm *result, struct mi_error *err);
-/* By MPI_COMM_TYPE_SHARED.  MPICH 5.0.2 was seen to return groups of one on a
+/* Of these 'count' ranks of 'comm', in this order.  Collective over them, with
+ * the same list; the others do not call it.  It blocks and spins until all
+ * have come: MPI has nothing else.  'tag' tells apart what is made at the same
+ * time.  A rank twice is an error on MPI_COMM_WORLD.
+ */
+int mpimin_comm_create(struct mpimin *mpi, mpimin_comm comm, const int *ranks,
+                       int count, int tag, mpimin_comm *result,
+                       struct mi_error *err);
+/* By MPI_COMM_TYPE_SHARED; the ranks first meet in an mpimin_barrier(), since
+ * MPI's own call spins.  MPICH 5.0.2 was seen to return groups of one on a
  * single host: cross-check.
  */
 int mpimin_comm_split_shared(struct mpimin *mpi, mpimin_comm comm, int key,
@@ -227,8 +232,8 @@ int mpimin_isend(struct mpimin *mpi, const void *buffer, size_t bytes,
  */
 int mpimin_iprobe(struct mpimin *mpi, int tag, mpimin_comm comm, int *flag,
                   int *source, size_t *bytes, struct mi_error *err);
-/* Receive a message that mpimin_iprobe() has found (blocking, but it is there
- * already).  Only one thread may probe and receive on one 'comm'.
+/* Receive a message that mpimin_iprobe() has found, or wait for one, sleeping.
+ * Only one thread may probe and receive on one 'comm'.
  */
 int mpimin_recv(struct mpimin *mpi, void *buffer, size_t bytes, int source,
                 int tag, mpimin_comm comm, struct mi_error *err);

@@ -82,13 +82,38 @@ static int solo_comm_idup(uintptr_t comm, uintptr_t *result,
     return complete(comm, request);
 }
 
-static int solo_comm_split(uintptr_t comm, int colour, int key,
-                           uintptr_t *result)
+/* All groups are alike, too. */
+static int solo_comm_group(uintptr_t comm, uintptr_t *group)
 {
-    (void)key;
     if (!valid(comm))
         return ERR_COMM;
-    *result = colour < 0 ? NOTHING : MADE;
+    *group = MADE;
+    return SUCCESS;
+}
+
+static int solo_group_incl(uintptr_t group, int count, const int *ranks,
+                           uintptr_t *result)
+{
+    (void)count;
+    (void)ranks;
+    *result = group;
+    return SUCCESS;
+}
+
+static int solo_group_free(uintptr_t *group)
+{
+    *group = NOTHING;
+    return SUCCESS;
+}
+
+static int solo_comm_create_group(uintptr_t comm, uintptr_t group, int tag,
+                                  uintptr_t *result)
+{
+    (void)group;
+    (void)tag;
+    if (!valid(comm))
+        return ERR_COMM;
+    *result = MADE;
     return SUCCESS;
 }
 
@@ -225,7 +250,6 @@ void mpimin_solo_fill(struct mpimin_abi *abi, struct mpimin_calls *calls)
         .byte = BYTE,
         .int64 = INT64,
         .request_null = NOTHING,
-        .undefined = -32766,
         .err_other = ERR_OTHER,
         .thread = {0, 1, 2, 3},
     };
@@ -235,7 +259,10 @@ void mpimin_solo_fill(struct mpimin_abi *abi, struct mpimin_calls *calls)
         .comm_rank = solo_comm_rank,
         .comm_size = solo_comm_size,
         .comm_idup = solo_comm_idup,
-        .comm_split = solo_comm_split,
+        .comm_group = solo_comm_group,
+        .group_incl = solo_group_incl,
+        .group_free = solo_group_free,
+        .comm_create_group = solo_comm_create_group,
         .comm_split_type = solo_comm_split_type,
         .comm_free = solo_comm_free,
         .comm_set_errhandler = solo_comm_set_errhandler,

@@ -15,6 +15,8 @@
 
 #define STORE "store"
 #define MAILBOX "mailbox"
+#define TAG                                                                   \
+    1 /* of what the leaders tell each other on the job's communicator */
 #define CAPACITY_LEAST (64u << 10)
 #define CAPACITY_MOST ((uint64_t)64 << 30)
 
@@ -103,15 +105,28 @@ static void detach(struct mi_node *node)
 
 /* ---- agreeing ----------------------------------------------------------- */
 
-/* All ranks exchange what they know in three rounds, each a gather to rank 0
- * and a broadcast of what follows from it: who shares a node, what the stores
- * are called, and who could map them.  No communicator is made for that: it
- * would cost each rank tens of milliseconds of spinning.
+/* All ranks exchange what they know in three rounds: who shares a node, what
+ * the stores are called, and who could map them.  In each, rank 0 gathers all
+ * that there is to know and scatters what follows from it: every rank gets its
+ * own part only, since MPI libraries send a long broadcast round a ring of all
+ * ranks.  No communicator is made for that: it would cost each rank tens of
+ * milliseconds of spinning.
  */
+struct place {
+    uint64_t capacity; /* the least of all */
+    int32_t nodes;     /* how many there are */
+    int32_t number;    /* of the node */
+    int32_t rank;      /* in the node */
+    int32_t size;      /* of the node */
+};
+
 struct round {
     struct mpimin *mpi;
     mpimin_comm comm;
     int rank, size;
+    /* Rank 0, from the first round on: of every rank, and of every node. */
+    struct place *places;
+    int *leaders;
 };
 
 /* 'mine' (of 'bytes') from all ranks, on rank 0, allocated; NULL elsewhere. */
@@ -137,16 +152,23 @@ static int collect(const struct round *round, const void *mine, size_t bytes,
     return 0;
 }
 
-/* The first round's card, and what it leads to. */
+/* 'mine' (of 'bytes') of each rank's own from 'all', which only rank 0 has. */
+static int deal(const struct round *round, const void *all, void *mine,
+                size_t bytes, struct mi_error *err)
+{
+    mpimin_request request = 0;
+    int done;
+
+    if (mpimin_iscatter(round->mpi, all, mine, bytes, 0, round->comm, &request,
+                        err) != 0)
+        return -1;
+    return mpimin_wait(round->mpi, &request, -1, &done, err);
+}
+
+/* The first round's card. */
 struct card {
     uint64_t identity;
     uint64_t capacity;
-};
-
-struct place {
-    int32_t number; /* of the node */
-    int32_t rank;   /* in the node */
-    int32_t size;   /* of the node */
 };
 
 struct order {
@@ -164,18 +186,19 @@ static int by_identity(const void *a, const void *b)
 }
 
 /* Rank 0: group the ranks, and number the nodes by their lowest ranks. */
-static int assign(const struct card *cards, int size, struct place *places,
-                  int *nodes, struct mi_error *err)
+static int group(struct round *round, const struct card *cards,
+                 struct mi_error *err)
 {
-    struct order *order = calloc((size_t)size, sizeof(*order));
-    int first = 0, count = 0;
+    struct order *order = calloc((size_t)round->size, sizeof(*order));
+    struct place *places = round->places;
+    int first = 0, nodes = 0;
 
     if (!order)
         return mi_fail_errno(err, "node");
-    for (int i = 0; i < size; i++)
+    for (int i = 0; i < round->size; i++)
         order[i] = (struct order){.identity = cards[i].identity, .rank = i};
-    qsort(order, (size_t)size, sizeof(*order), by_identity);
-    for (int i = 0; i < size; i++) {
+    qsort(order, (size_t)round->size, sizeof(*order), by_identity);
+    for (int i = 0; i < round->size; i++) {
         if (order[i].identity != order[first].identity)
             first = i;
         places[order[i].rank].rank = i - first;
@@ -183,149 +206,213 @@ static int assign(const struct card *cards, int size, struct place *places,
         places[order[i].rank].number = order[first].rank;
         places[order[first].rank].size = i - first + 1;
     }
-    for (int i = 0; i < size; i++) {
+    for (int i = 0; i < round->size; i++) {
         int leader = places[i].number;
 
         places[i].size = places[leader].size;
-        places[i].number = leader == i ? count++ : places[leader].number;
+        if (leader == i)
+            round->leaders[nodes] = i;
+        places[i].number = leader == i ? nodes++ : places[leader].number;
     }
-    *nodes = count;
+    for (int i = 0; i < round->size; i++)
+        places[i].nodes = nodes;
     free(order);
     return 0;
 }
 
+/* Rank 0: everybody's place, from the cards. */
+static int assign(struct round *round, const struct card *cards,
+                  struct mi_error *err)
+{
+    uint64_t least = cards[0].capacity;
+
+    round->places = calloc((size_t)round->size, sizeof(*round->places));
+    round->leaders = calloc((size_t)round->size, sizeof(*round->leaders));
+    if (!round->places || !round->leaders)
+        return mi_fail_errno(err, "node");
+    if (group(round, cards, err) != 0)
+        return -1;
+    for (int i = 1; i < round->size; i++)
+        least = cards[i].capacity < least ? cards[i].capacity : least;
+    for (int i = 0; i < round->size; i++)
+        round->places[i].capacity = least;
+    return 0;
+}
+
 /* Who shares a node; *capacity becomes the least of all. */
-static int find_place(struct mi_node *node, const struct round *round,
+static int find_place(struct mi_node *node, struct round *round,
                       const char *tmpdir, int ranks_per_node,
                       uint64_t *capacity, struct mi_error *err)
 {
     struct card mine = {identity(tmpdir, round->rank, ranks_per_node),
                         *capacity};
-    struct place *places =
-        calloc((size_t)round->size + 1, sizeof(struct place));
-    uint64_t agreed[2] = {mine.capacity, 0};
-    void *all = NULL;
-    int rc = -1;
+    struct place place;
+    void *cards = NULL;
+    int rc;
 
-    if (!places)
-        return mi_fail_errno(err, "node");
-    if (collect(round, &mine, sizeof(mine), &all, err) != 0)
-        goto out;
-    if (round->rank == 0) {
-        const struct card *cards = all;
-        int nodes = 0;
-
-        if (assign(cards, round->size, places, &nodes, err) != 0)
-            goto out;
-        for (int i = 0; i < round->size; i++)
-            if (cards[i].capacity < agreed[0])
-                agreed[0] = cards[i].capacity;
-        agreed[1] = (uint64_t)nodes;
-    }
-    if (mpimin_bcast(round->mpi, agreed, sizeof(agreed), 0, round->comm,
-                     err) != 0 ||
-        mpimin_bcast(round->mpi, places, (size_t)round->size * sizeof(*places),
-                     0, round->comm, err) != 0)
-        goto out;
-    *capacity = agreed[0];
-    node->nodes = (int)agreed[1];
-    node->number = places[round->rank].number;
-    node->rank = places[round->rank].rank;
-    node->size = places[round->rank].size;
-    rc = 0;
-out:
-    free(all);
-    free(places);
-    return rc;
+    if (collect(round, &mine, sizeof(mine), &cards, err) != 0)
+        return -1;
+    rc = cards ? assign(round, cards, err) : 0;
+    free(cards);
+    if (rc != 0 || deal(round, round->places, &place, sizeof(place), err) != 0)
+        return -1;
+    *capacity = place.capacity;
+    node->nodes = place.nodes;
+    node->number = place.number;
+    node->rank = place.rank;
+    node->size = place.size;
+    return 0;
 }
 
-/* The second round: each leader says what its store's directory is called. */
+/* The second round: each leader says what its store's directory is called,
+ * and its mates hear it.
+ */
 struct sign {
-    int32_t number; /* of the node; -1 from a mate */
-    char name[60];  /* "": there is no store */
+    char name[64]; /* "": there is no store */
 };
 
-static int share_names(struct mi_node *node, const struct round *round,
-                       const char *path, struct sign *mine,
-                       struct mi_error *err)
+static int share_name(const struct round *round, const char *path,
+                      struct sign *mine, struct mi_error *err)
 {
     const char *slash = strrchr(path, '/');
-    struct sign *signs = calloc((size_t)node->nodes, sizeof(*signs));
+    struct sign *signs;
     void *all = NULL;
-    int rc = -1;
+    int rc;
 
-    if (!signs)
-        return mi_fail_errno(err, "node");
-    *mine = (struct sign){.number = node->rank == 0 ? node->number : -1};
+    *mine = (struct sign){""};
     if (slash)
         snprintf(mine->name, sizeof(mine->name), "%s", slash + 1);
     if (collect(round, mine, sizeof(*mine), &all, err) != 0)
-        goto out;
-    for (int i = 0; all && i < round->size; i++) {
-        const struct sign *sign = (const struct sign *)all + i;
-
-        if (sign->number >= 0 && sign->number < node->nodes)
-            signs[sign->number] = *sign;
-    }
-    if (mpimin_bcast(round->mpi, signs, (size_t)node->nodes * sizeof(*signs),
-                     0, round->comm, err) != 0)
-        goto out;
-    *mine = signs[node->number];
-    rc = 0;
-out:
+        return -1;
+    signs = all;
+    for (int i = 0; signs && i < round->size; i++)
+        signs[i] = signs[round->leaders[round->places[i].number]];
+    rc = deal(round, signs, mine, sizeof(*mine), err);
     free(all);
-    free(signs);
     return rc;
 }
 
-/* The third round: how many ranks use each store.  *stores is the number of
- * nodes that have one.
+/* The third round: who could map its store, and what follows. */
+struct usage {
+    int32_t users;  /* of this rank's store */
+    int32_t stores; /* nodes that have one; 0 if root's has none */
+    int32_t turn;   /* of a leader among these; -1: not one of them */
+    int32_t above;  /* rank of the leader that tells it who they are */
+};
+
+/* Rank 0: everybody's usage, allocated; NULL without memory.  The nodes whose
+ * store nobody uses leave round->leaders.
  */
-static int count_users(struct mi_node *node, const struct round *round,
-                       int *root_stored, int *stores, struct mi_error *err)
+static struct usage *count_users(struct round *round, int nodes,
+                                 const int32_t *stored, struct mi_error *err)
 {
-    int32_t mine = node->stored ? node->number : -1;
-    int32_t *users = calloc((size_t)node->nodes, sizeof(*users));
+    struct usage *usages = calloc((size_t)round->size, sizeof(*usages));
+    int32_t *users = calloc((size_t)nodes, sizeof(*users));
+    int *leaders = round->leaders, stores = 0;
+
+    if (!usages || !users) {
+        mi_fail_errno(err, "node");
+        free(usages);
+        usages = NULL;
+        goto out;
+    }
+    for (int i = 0; i < round->size; i++)
+        users[round->places[i].number] += stored[i];
+    for (int n = 0; n < nodes && users[0] > 0; n++)
+        if (users[n] > 0)
+            leaders[stores++] = leaders[n];
+    for (int i = 0; i < round->size; i++)
+        usages[i] =
+            (struct usage){users[round->places[i].number], stores, -1, -1};
+    for (int turn = 0; turn < stores; turn++) {
+        usages[leaders[turn]].turn = turn;
+        /* Without its lowest bit: see tell_leaders(). */
+        usages[leaders[turn]].above = leaders[turn & (turn - 1)];
+    }
+out:
+    free(users);
+    return usages;
+}
+
+static int learn_usage(const struct mi_node *node, struct round *round,
+                       struct usage *mine, struct mi_error *err)
+{
+    int32_t stored = node->stored;
+    struct usage *usages = NULL;
     void *all = NULL;
     int rc = -1;
 
-    if (!users)
-        return mi_fail_errno(err, "node");
-    if (collect(round, &mine, sizeof(mine), &all, err) != 0)
-        goto out;
-    for (int i = 0; all && i < round->size; i++) {
-        int32_t number = ((const int32_t *)all)[i];
-
-        if (number >= 0 && number < node->nodes)
-            users[number]++;
-    }
-    if (mpimin_bcast(round->mpi, users, (size_t)node->nodes * sizeof(*users),
-                     0, round->comm, err) != 0)
-        goto out;
-    node->attached = users[node->number];
-    *root_stored = users[0] > 0;
-    *stores = 0;
-    for (int i = 0; i < node->nodes; i++)
-        *stores += users[i] > 0;
-    rc = 0;
-out:
+    if (collect(round, &stored, sizeof(stored), &all, err) != 0)
+        return -1;
+    if (!all || (usages = count_users(round, node->nodes, all, err)))
+        rc = deal(round, usages, mine, sizeof(*mine), err);
     free(all);
-    free(users);
+    free(usages);
+    return rc;
+}
+
+/* ---- the leaders' communicator ------------------------------------------ */
+
+/* Fill 'leaders' with the ranks of all leaders that have a store, which root
+ * knows, on all of them: down a binomial tree, whose branches are the bits of
+ * a leader's turn.
+ */
+static int tell_leaders(const struct round *round, const struct usage *usage,
+                        int *leaders, struct mi_error *err)
+{
+    const uint32_t turn = (uint32_t)usage->turn;
+    const uint32_t stores = (uint32_t)usage->stores;
+    const size_t bytes = stores * sizeof(*leaders);
+    mpimin_request requests[32] = {0};
+    uint32_t bit = 1;
+    int count = 0, done;
+
+    if (turn > 0 && mpimin_recv(round->mpi, leaders, bytes, usage->above, TAG,
+                                round->comm, err) != 0)
+        return -1;
+    while (turn + bit < stores && !(turn & bit))
+        bit <<= 1;
+    /* The largest branch first. */
+    while (bit >>= 1)
+        if (mpimin_isend(round->mpi, leaders, bytes, leaders[turn + bit], TAG,
+                         round->comm, &requests[count++], err) != 0)
+            return -1;
+    while (count-- > 0)
+        if (mpimin_wait(round->mpi, &requests[count], -1, &done, err) != 0)
+            return -1;
+    return 0;
+}
+
+/* Make the communicator of the leaders that have a store; called by these. */
+static int join_leaders(struct mi_node *node, const struct round *round,
+                        const struct usage *usage, struct mi_error *err)
+{
+    int *leaders = round->leaders, rc = -1;
+
+    if (!leaders)
+        leaders = calloc((size_t)usage->stores, sizeof(*leaders));
+    if (!leaders)
+        return mi_fail_errno(err, "node");
+    if (tell_leaders(round, usage, leaders, err) == 0)
+        rc = mpimin_comm_create(round->mpi, round->comm, leaders,
+                                usage->stores, TAG, &node->leaders, err);
+    if (leaders != round->leaders)
+        free(leaders);
     return rc;
 }
 
 /* Make the store on the leader and map it on the mates. */
-static int share(struct mi_node *node, const struct round *round,
-                 const char *tmpdir, size_t capacity, struct mi_error *why,
-                 struct mi_error *err)
+static int share(struct mi_node *node, struct round *round, const char *tmpdir,
+                 size_t capacity, struct mi_error *why, struct mi_error *err)
 {
     struct mi_jobdir jobdir = MI_JOBDIR_NONE;
-    struct sign sign = {0};
-    int root_stored = 0, stores = 0, leader, rc;
+    struct usage usage = {0};
+    struct sign sign;
+    int rc;
 
     if (node->rank == 0)
         node->stored = create(node, &jobdir, tmpdir, capacity, why) == 0;
-    rc = share_names(node, round, node->stored ? jobdir.path : "", &sign, err);
+    rc = share_name(round, node->stored ? jobdir.path : "", &sign, err);
     if (node->rank > 0 && rc == 0) {
         if (sign.name[0])
             node->stored = attach(node, tmpdir, sign.name, why) == 0;
@@ -334,19 +421,18 @@ static int share(struct mi_node *node, const struct round *round,
     }
     /* After this round nobody has to open it any more. */
     if (rc == 0)
-        rc = count_users(node, round, &root_stored, &stores, err);
+        rc = learn_usage(node, round, &usage, err);
     mi_jobdir_clear(&jobdir);
-    if (node->stored && !root_stored) {
+    node->attached = usage.users;
+    if (node->stored && !usage.stores) {
         node->stored = 0;
         mi_fail(why, MI_ERRNO, 0, "rank 0 has no store");
     }
     if (!node->stored)
         detach(node);
-    if (rc != 0 || !root_stored || stores == 1)
+    if (rc != 0 || usage.stores < 2 || usage.turn < 0)
         return rc;
-    leader = node->rank == 0 && node->stored;
-    return mpimin_comm_split(round->mpi, round->comm, leader ? 0 : -1,
-                             round->rank, &node->leaders, err);
+    return join_leaders(node, round, &usage, err);
 }
 
 int mi_node_form(struct mi_node *node, struct mpimin *mpi, mpimin_comm comm,
@@ -355,13 +441,17 @@ int mi_node_form(struct mi_node *node, struct mpimin *mpi, mpimin_comm comm,
 {
     struct round round = {.mpi = mpi, .comm = comm};
     uint64_t least = capacity ? capacity : default_capacity(tmpdir);
+    int rc = 0;
 
     *node = (struct mi_node){0};
     if (mpimin_comm_rank(mpi, comm, &round.rank, err) != 0 ||
         mpimin_comm_size(mpi, comm, &round.size, err) != 0 ||
-        find_place(node, &round, tmpdir, ranks_per_node, &least, err) != 0)
-        return -1;
-    return share(node, &round, tmpdir, (size_t)least, why, err);
+        find_place(node, &round, tmpdir, ranks_per_node, &least, err) != 0 ||
+        share(node, &round, tmpdir, (size_t)least, why, err) != 0)
+        rc = -1;
+    free(round.places);
+    free(round.leaders);
+    return rc;
 }
 
 int mi_node_alone(struct mi_node *node, size_t capacity, struct mi_error *err)

@@ -407,7 +407,7 @@ static void test_null_handle_harmless(void)
     FAILS(mpimin_comm_rank(NULL, 1, &n, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_comm_size(NULL, 1, &n, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_comm_dup(NULL, 1, &comm, err), MI_ERRNO, EINVAL);
-    FAILS(mpimin_comm_split(NULL, 1, 0, 0, &comm, err), MI_ERRNO, EINVAL);
+    FAILS(mpimin_comm_create(NULL, 1, &n, 1, 0, &comm, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_comm_split_shared(NULL, 1, 0, &comm, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_ibcast(NULL, &byte, 1, 0, 1, &request, err), MI_ERRNO,
           EINVAL);
@@ -568,9 +568,18 @@ static void test_one_communicators(void)
     CHECK(n == 1);
     WORKS(mpimin_comm_dup(mpi, world, &copy, err));
     CHECK(copy != 0 && copy != world);
-    WORKS(mpimin_comm_split(mpi, copy, -1, 0, &part, err));
-    CHECK(part == 0);
-    WORKS(mpimin_comm_split(mpi, copy, 3, 0, &part, err));
+    FAILS(mpimin_comm_create(mpi, copy, &(int){1}, 1, 3, &part, err), MI_ERRNO,
+          EINVAL);
+    FAILS(mpimin_comm_create(mpi, copy, &(int){-1}, 1, 3, &part, err),
+          MI_ERRNO, EINVAL);
+    FAILS(mpimin_comm_create(mpi, copy, &(int){0}, 0, 3, &part, err), MI_ERRNO,
+          EINVAL);
+    FAILS(mpimin_comm_create(mpi, copy, &(int){0}, 2, 3, &part, err), MI_ERRNO,
+          EINVAL);
+    FAILS(mpimin_comm_create(mpi, copy, NULL, 1, 3, &part, err), MI_ERRNO,
+          EINVAL);
+    CHECK(part == 9);
+    WORKS(mpimin_comm_create(mpi, copy, &(int){0}, 1, 3, &part, err));
     WORKS(mpimin_comm_split_shared(mpi, part, 0, &node, err));
     WORKS(mpimin_comm_size(mpi, node, &n, err));
     CHECK(n == 1);
@@ -584,7 +593,9 @@ static void test_one_communicators(void)
     FAILS(mpimin_comm_free(mpi, NULL, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_comm_dup(mpi, 0, &copy, err), MI_ERRNO, EINVAL);
     FAILS(mpimin_comm_dup(mpi, world, NULL, err), MI_ERRNO, EINVAL);
-    FAILS(mpimin_comm_split(mpi, world, 0, 0, NULL, err), MI_ERRNO, EINVAL);
+    FAILS(mpimin_comm_create(mpi, world, &(int){0}, 1, 3, NULL, err), MI_ERRNO,
+          EINVAL);
+    FAILS(mpimin_comm_create(mpi, 77, &(int){0}, 1, 3, &part, err), MI_MPI, 5);
     FAILS(mpimin_comm_split_shared(mpi, world, 0, NULL, err), MI_ERRNO,
           EINVAL);
     FAILS(mpimin_comm_rank(mpi, 77, &n, err), MI_MPI, 5);

@@ -253,41 +253,58 @@ static void test_wait_times_out_and_completes(struct job *job)
     CHECK(done == 1 && request == 0);
 }
 
-static void test_split_halves_apart(struct job *job)
+/* Odd and even ranks make theirs at the same time, the highest rank first. */
+static void test_create_halves_apart(struct job *job)
 {
+    int *ranks = calloc((size_t)job->size, sizeof(*ranks));
     mpimin_comm half = 0;
     int colour = job->rank % 2;
+    int count = 0;
     int rank = -1;
     int size = -1;
     int value = job->rank;
+    int i;
 
-    WORKS(mpimin_comm_split(job->mpi, job->comm, colour, -job->rank, &half,
-                            &error));
+    CHECK(ranks != NULL);
+    for (i = job->size - 1; i >= 0; i--) {
+        if (i % 2 == colour)
+            ranks[count++] = i;
+    }
+    WORKS(mpimin_comm_create(job->mpi, job->comm, ranks, count, 3, &half,
+                             &error));
+    free(ranks);
     CHECK(half != 0 && half != job->comm);
     WORKS(mpimin_comm_rank(job->mpi, half, &rank, &error));
     WORKS(mpimin_comm_size(job->mpi, half, &size, &error));
     CHECK(size == (job->size + 1 - colour) / 2);
-    CHECK(rank == size - 1 - job->rank / 2); /* the key reverses */
+    CHECK(rank == size - 1 - job->rank / 2);
     WORKS(
         mpimin_bcast(job->mpi, &value, sizeof(value), size - 1, half, &error));
     CHECK(value == colour);
+    FAILS(mpimin_bcast(job->mpi, &value, 1, size, half, &error), MI_MPI,
+          job->family == MPIMIN_MPICH ? 7 : 8);
     WORKS(mpimin_comm_free(job->mpi, &half, &error));
     CHECK(half == 0);
 }
 
-static void test_split_without_colour_is_none(struct job *job)
+/* Nobody else takes part. */
+static void test_create_of_one_alone(struct job *job)
 {
-    mpimin_comm only = 9;
+    mpimin_comm only = 0;
+    int last = job->size - 1;
     int size = -1;
 
-    WORKS(mpimin_comm_split(job->mpi, job->comm, job->rank ? -1 : 0, 0, &only,
-                            &error));
-    CHECK((only != 0) == (job->rank == 0));
-    if (only) {
+    if (job->rank == last) {
+        WORKS(mpimin_comm_create(job->mpi, job->comm, &last, 1, 3, &only,
+                                 &error));
         WORKS(mpimin_comm_size(job->mpi, only, &size, &error));
-        CHECK(size == 1);
+        CHECK(only != 0 && size == 1);
+        WORKS(mpimin_comm_free(job->mpi, &only, &error));
     }
-    WORKS(mpimin_comm_free(job->mpi, &only, &error));
+    FAILS(mpimin_comm_create(job->mpi, job->comm, &job->size, 1, 3, &only,
+                             &error),
+          MI_ERRNO, EINVAL);
+    CHECK(only == 0);
 }
 
 static void test_split_shared_usable(struct job *job)
@@ -442,8 +459,8 @@ static void run_calls(struct job *job)
     messages_to_root(job, 12);
     messages_to_root(job, 500000);
     test_wait_times_out_and_completes(job);
-    test_split_halves_apart(job);
-    test_split_without_colour_is_none(job);
+    test_create_halves_apart(job);
+    test_create_of_one_alone(job);
     test_split_shared_usable(job);
     test_errors_have_class_and_text(job);
 }
