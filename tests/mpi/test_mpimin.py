@@ -2,31 +2,34 @@
 
 The work is done by tests/c/test_mpimin.c and test_mpimin_world.c, which make
 has built into build/tests/.  Of MPI libraries there are stubs, made here, and
-the real ones: that of 'mpiexec', and those below the prefixes in
-MPIIMPORT_TEST_OPENMPI and MPIIMPORT_TEST_MPIABI.
+the real ones of conftest.py.
 """
 
 import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
+from support.installations import (
+    ABI,
+    MPICH,
+    NONE,
+    OPENMPI,
+    PATIENCE,
+    built,
+    run,
+)
 
-NONE, MPICH, OPENMPI, ABI = range(4)
 RANKS = (1, 2, 3, 5)
 MODES = ("other", "closed", "start", "fork")
-PATIENCE = 60
 
 HYDRA = {"PMI_RANK": "0", "PMI_SIZE": "1", "HYDI_CONTROL_FD": "7"}
 OPENMPI_MPIEXEC = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}
 PMIX = {"PMIX_RANK": "0"}
 BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}
-
-KEPT = ("HOME", "LANG", "PATH", "TMPDIR", "USER")
 
 OPENMPI_HANDLES = (
     "ompi_mpi_comm_world",
@@ -57,43 +60,6 @@ int main(int argc, char **argv)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
 }
 """
-
-
-def run(command, added=None):
-    """Run 'command' in a clean environment with 'added'; never hangs.
-
-    Return (status, stdout, stderr).
-    """
-    env = {name: os.environ[name] for name in KEPT if name in os.environ}
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        env=env | (added or {}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # mpiexec ends its ranks
-        try:
-            out, err = process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        pytest.fail(f"{command} hangs\n{out}\n{err}")
-    return process.returncode, out, err
-
-
-def built(repo_root, name):
-    """Return the C test program 'name'."""
-    path = repo_root / "build" / "tests" / name
-    if not path.exists():
-        pytest.fail(f"{path} is missing: run 'make c-programs'")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -461,70 +427,6 @@ def test_find_word_overrules_loaded_library(find, stubs):
 
 
 # ---- real libraries -------------------------------------------------------
-
-
-class Installation:
-    """An MPI that is there: its mpiexec, and how to open its library."""
-
-    def __init__(self, mpiexec, which, family, libdir=""):
-        self.mpiexec = mpiexec
-        self.which = which
-        self.family = family
-        self.libdir = libdir
-
-    def run(self, ranks, program, mode, which=None, libdir=None):
-        """Run 'program' with 'ranks' ranks; see run()."""
-        return run(
-            [*self.mpiexec, "-n", ranks, program, mode]
-            + [self.which if which is None else which]
-            + [self.libdir if libdir is None else libdir]
-        )
-
-
-def from_prefix(variable, options, which, family):
-    """Return the Installation whose prefix is in 'variable'."""
-    prefix = os.environ.get(variable)
-    if not prefix:
-        pytest.skip(f"{variable} is not set")
-    prefix = pathlib.Path(prefix)
-    mpiexec = prefix / "bin" / "mpiexec"
-    if not mpiexec.exists():
-        pytest.skip(f"{variable}: there is no {mpiexec}")
-    return Installation([mpiexec, *options], which, family, prefix / "lib")
-
-
-def openmpi_installation():
-    options = ["--oversubscribe"]
-    if os.geteuid() == 0:
-        options.append("--allow-run-as-root")
-    return from_prefix("MPIIMPORT_TEST_OPENMPI", options, "openmpi", OPENMPI)
-
-
-@pytest.fixture(scope="session")
-def mpich(mpiexec):
-    """The MPICH that everything is tested with."""
-    mpiexec = [os.environ.get("MPIIMPORT_TEST_MPIEXEC") or mpiexec[0]]
-    return Installation(mpiexec, "mpich", MPICH)
-
-
-@pytest.fixture(scope="session")
-def openmpi():
-    """An Open MPI, or skip."""
-    return openmpi_installation()
-
-
-@pytest.fixture(scope="session", params=["mpich", "openmpi", "abi", "legacy"])
-def installation(request):
-    """Each MPI in turn; "legacy" is the MPICH ABI of the standard's MPICH."""
-    if request.param in ("mpich", "openmpi"):
-        return request.getfixturevalue(request.param)
-    which, family = {"abi": ("abi", ABI), "legacy": ("mpich", MPICH)}[
-        request.param
-    ]
-    found = from_prefix("MPIIMPORT_TEST_MPIABI", [], which, family)
-    if which == "mpich" and not (found.libdir / "libmpi.so.12").exists():
-        pytest.skip("no libmpi.so.12 beside the standard ABI's library")
-    return found
 
 
 def check_done(result, family, ranks):
