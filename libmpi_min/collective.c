@@ -11,23 +11,55 @@ static int finish(struct mpimin *mpi, mpimin_request *request,
     return mpimin_wait(mpi, request, -1, &done, err);
 }
 
-int mpimin_bcast(struct mpimin *mpi, void *buffer, size_t bytes, int root,
-                 mpimin_comm comm, struct mi_error *err)
+/* Up to so many bytes go in pieces.  MPICH sends 12 KiB and more round a ring
+ * of all ranks, unless their number is a power of two; less goes down a tree.
+ */
+#define PIECE ((size_t)8 << 10)
+#define IN_PIECES ((size_t)512 << 10)
+#define WINDOW 64 /* pieces under way at once */
+
+/* As many pieces as are started together; 'bytes' is what they hold. */
+static int bcast_window(struct mpimin *mpi, unsigned char *at, size_t bytes,
+                        size_t piece, int root, mpimin_comm comm,
+                        struct mi_error *err)
 {
-    unsigned char *at = buffer;
-    mpimin_request request = 0;
-    size_t piece;
+    mpimin_request requests[WINDOW] = {0};
+    int count = 0, rc = 0;
 
     do {
-        piece = bytes;
-        if (mpi && piece > mpi->message_max)
-            piece = mpi->message_max;
-        if (mpimin_ibcast(mpi, at, piece, root, comm, &request, err) < 0 ||
-            finish(mpi, &request, err) < 0)
-            return -1;
+        if (piece > bytes)
+            piece = bytes;
+        rc =
+            mpimin_ibcast(mpi, at, piece, root, comm, &requests[count++], err);
         if (piece)
             at += piece;
         bytes -= piece;
+    } while (rc == 0 && bytes);
+    for (int i = 0; i < count && rc == 0; i++)
+        rc = finish(mpi, &requests[i], err);
+    return rc;
+}
+
+int mpimin_bcast(struct mpimin *mpi, void *buffer, size_t bytes, int root,
+                 mpimin_comm comm, struct mi_error *err)
+{
+    const size_t most = mpimin_message_max(mpi);
+    unsigned char *at = buffer;
+    size_t piece = bytes > IN_PIECES ? most : PIECE;
+    size_t size;
+
+    if (piece > most)
+        piece = most;
+    do {
+        /* One by one what is large. */
+        size = bytes > IN_PIECES ? piece : piece * WINDOW;
+        if (size > bytes)
+            size = bytes;
+        if (bcast_window(mpi, at, size, piece, root, comm, err) < 0)
+            return -1;
+        if (size)
+            at += size;
+        bytes -= size;
     } while (bytes);
     return 0;
 }

@@ -83,7 +83,8 @@ static int bcast_arrives(struct job *job, size_t bytes, int root,
 
 static void test_bcast_any_size_arrives(struct job *job)
 {
-    static const size_t sizes[] = {0, 1, 9, 10, 11, 4096, 100003};
+    static const size_t sizes[] = {0,    1,    9,      10,     11,    4096,
+                                   8192, 8193, 100003, 524288, 524289};
     size_t i;
     int root;
 
