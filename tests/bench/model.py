@@ -10,15 +10,24 @@ import math
 
 READERS = 16  # threads that read on rank 0: READERS in src/job.c
 FRAME = 4 << 20  # largest payload of a frame: MI_FRAME_MAX in src/format.h
-WINDOW = 8  # frames under way at once: WINDOW in src/sender.c
+AHEAD = 4  # frames that a follower receives at once: AHEAD in src/receiver.c
 
-# From when on MPICH broadcasts by a ring: in bytes, if the number of members
-# is a power of two, and if not (MPIR_CVAR_BCAST_LONG_MSG_SIZE, _SHORT_).
-RING, RING_ODD = 512 << 10, 12 << 10
+# How pumps sleep while nobody waits, seconds: a quarter of the time for which
+# nothing has happened, at most IDLE; after PARK the stream is parked.  From
+# src/pump.c: SLEEP_PART, SLEEP_IDLE, PARK_AFTER.
+PART, IDLE, PARK = 4, 0.1, 1.0
+
+# From when on MPICH broadcasts by a ring, in bytes, if the number of members
+# is no power of two (MPIR_CVAR_BCAST_SHORT_MSG_SIZE); and the pieces of our
+# broadcasts to all ranks (libmpi_min/collective.c).
+RING_ODD = 12 << 10
+PIECE = 8 << 10
 
 # Bytes that the start and the end move for each rank or node: sizes of the
-# structures in src/node.c and src/job.h.
-CARD, PLACE, SIGN, USERS, NUMBERS = 16, 12, 64, 4, 280
+# structures in src/node.c and src/job.h.  STARTUP: the largest broadcast, of
+# the interpreter's start (counted).
+CARD, PLACE, SIGN, USER, USAGE, LEADER, NUMBERS = 16, 24, 64, 4, 16, 4, 280
+STARTUP = 22_708
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,35 +208,46 @@ def stream(size, machine, nodes):
     return size / machine.bandwidth + 2 * depth(nodes) * machine.hop
 
 
-def is_ring(size, members):
-    """Return whether MPICH broadcasts so many bytes by a ring."""
-    odd = members & (members - 1)
-    return members >= 8 and size >= (RING_ODD if odd else RING)
-
-
 def ring(size, machine, nodes):
     """Return the same where MPI broadcasts each frame by a scatter and a ring
-    of all leaders, WINDOW frames beside each other.
+    of all leaders, AHEAD frames beside each other.
     """
     if nodes < 2:
         return 0.0
-    rounds = math.ceil(math.ceil(size / FRAME) / WINDOW)
+    rounds = math.ceil(math.ceil(size / FRAME) / AHEAD)
     step = machine.latency + machine.looks * machine.poll
     steps = depth(nodes) * machine.hop + (nodes - 1) * step
     return 2 * size / machine.bandwidth + rounds * steps
 
 
+def answer(machine, nodes, pause, message):
+    """Return the most seconds until an ask is answered, if nothing has
+    happened anywhere for so long before.
+
+    message: seconds that root's pump needs for a message
+    """
+    nap = max(min(pause / PART, IDLE), 2 * machine.poll)
+    steps = depth(nodes)
+    payload = steps * machine.hop  # everybody is awake again
+    if pause >= PARK:
+        # Root's nap; it wakes everybody, who look at the same time.
+        woken = 2 * nap + (nodes - 1) * message + machine.latency
+        return woken + steps * machine.hop + payload
+    return nap + steps * (machine.latency + nap) + payload
+
+
 def agreement(machine, ranks):
-    """Return the seconds of the start-up's collectives, by trees: a copy of
-    the communicator, a reduction, three gathers with four broadcasts, a split,
-    two broadcasts of the interpreter's start and one of the plan.
+    """Return the seconds of the start-up's collectives, by trees: over all
+    ranks a copy of the communicator, a reduction, three gathers, three
+    scatters and six broadcasts of the interpreter's start and the plan; over
+    the leaders their list and their communicator.
     """
     nodes = machine.nodes(ranks)
-    gathered = ranks * (CARD + SIGN + USERS)
-    spread = ranks * PLACE + nodes * (SIGN + USERS)
-    return 13 * depth(ranks) * machine.step + (
-        gathered + spread
-    ) / machine.bandwidth
+    gathered = ranks * (CARD + SIGN + USER)
+    scattered = ranks * (PLACE + SIGN + USAGE)
+    steps = 14 * depth(ranks) + 2 * depth(nodes)
+    size = gathered + scattered + STARTUP + depth(nodes) * nodes * LEADER
+    return steps * machine.step + size / machine.bandwidth
 
 
 def ours(program, filesystem, machine, ranks, manifest=False, rings=False):
@@ -235,7 +255,7 @@ def ours(program, filesystem, machine, ranks, manifest=False, rings=False):
 
     A first run reads ahead while the interpreter and the program run; a
     manifest is read from the beginning, beside the interpreter's start.
-    rings: with MPICH's own choice of algorithms, else trees throughout
+    rings: with MPICH's own algorithm for full frames, else trees
     """
     move = ring if rings else stream
     work = machine.work(program.cpu_ours)
@@ -250,12 +270,7 @@ def ours(program, filesystem, machine, ranks, manifest=False, rings=False):
         ahead = reading(program.first_run - program.start, filesystem)
         whole = start + max(work, ahead, bytes_)
     last = 2 * depth(nodes) * machine.hop  # what was read last has to arrive
-    agreed = agreement(machine, ranks)
-    if rings:
-        agreed += sum(
-            cost.ring - cost.seconds for cost in costs(machine, ranks, 0.0)
-        )
-    return agreed + whole + last
+    return agreement(machine, ranks) + whole + last
 
 
 # ---- what grows with the job ----------------------------------------------
@@ -263,17 +278,16 @@ def ours(program, filesystem, machine, ranks, manifest=False, rings=False):
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Something that grows: bytes on rank 0 and on every rank, messages that
-    rank 0 takes one by one, seconds by trees, and with the algorithms that
-    MPICH chooses.
+    """Something that grows: bytes on rank 0, on every rank (0: on leaders
+    only) and on every node, messages that rank 0 takes one by one, seconds.
     """
 
     name: str
     root: float
     each: float
+    node: float
     messages: int
     seconds: float
-    ring: float
 
 
 def costs(machine, ranks, message):
@@ -283,31 +297,35 @@ def costs(machine, ranks, message):
     """
     nodes = machine.nodes(ranks)
     tree = depth(ranks) * machine.step
+    on_node = machine.ranks_per_node
 
-    def gather(name, each):
-        time = tree + ranks * each / machine.bandwidth
-        return Cost(name, ranks * each, each, 0, time, time)
+    def each(name, size):
+        """So much from every rank to rank 0, or back."""
+        time = tree + ranks * size / machine.bandwidth
+        return Cost(name, ranks * size, size, on_node * size, 0, time)
 
     def spread(name, size):
         time = tree + size / machine.bandwidth
-        ring = time
-        if is_ring(size, ranks):
-            step = machine.latency + machine.looks * machine.wait
-            ring += (ranks - 1) * step
-        return Cost(name, size, size, 0, time, ring)
+        return Cost(name, size, size, on_node * size, 0, time)
+
+    def listed(name, size):
+        time = depth(nodes) * (machine.step + size / machine.bandwidth)
+        return Cost(name, size, 0, size, 0, time)
 
     def served(name, count, size):
         time = count * message
-        return Cost(name, count * size, size, count, time, time)
+        return Cost(name, count * size, 0, size, count, time)
 
     return [
-        gather("gather of cards", CARD),
-        spread("broadcast of places", ranks * PLACE),
-        gather("gather of signs", SIGN),
-        spread("broadcast of signs", nodes * SIGN),
-        gather("gather of users", USERS),
-        spread("broadcast of users", nodes * USERS),
+        each("gather of cards", CARD),
+        each("scatter of places", PLACE),
+        each("gather of signs", SIGN),
+        each("scatter of signs", SIGN),
+        each("gather of users", USER),
+        each("scatter of usages", USAGE),
+        listed("list of the leaders", nodes * LEADER),
+        spread("broadcast of the start", STARTUP),
         served("one ask by every node", nodes - 1, 100),
         served("leaders that are done", nodes - 1, 4),
-        gather("gather of numbers (--timing)", NUMBERS),
+        each("gather of numbers (--timing)", NUMBERS),
     ]

@@ -23,6 +23,8 @@ QUIET = 0.5  # of the processors, used by others: more, and it is not counted
 RANKS = (1024, 4096, 16384, 65536, 262144, 1048576)
 MANY = 65536  # ranks of the table of what if
 PROGRAM = "scipy"
+# Seconds for which nothing has happened anywhere before somebody asks.
+PAUSES = {"10 ms": 0.01, "0.9 s": 0.9, "a minute": 60.0}
 
 
 def seconds(value):
@@ -66,7 +68,6 @@ class Constants:
         }
         self.filesystem = Filesystem(**assumed["filesystem"])
         self.machine = Machine(**assumed["machine"])
-        self.idle = assumed["idle_poll"]
         self.message = assumed["message"]
         self.launches = {
             name: line(its["points"])
@@ -277,7 +278,6 @@ def broadcast_text(constants):
     machine = constants.machine
     size = constants.programs[PROGRAM].size
     spinning = dataclasses.replace(machine, poll=0.0)
-    idle = dataclasses.replace(machine, poll=constants.idle)
     rows = []
     for ranks in RANKS:
         nodes = machine.nodes(ranks)
@@ -287,11 +287,14 @@ def broadcast_text(constants):
             seconds(model.ring(size, spinning, nodes)),
             seconds(model.ring(size, machine, nodes)),
             seconds(2 * model.depth(nodes) * machine.hop),
-            seconds(2 * model.depth(nodes) * idle.hop),
+            *(
+                seconds(model.answer(machine, nodes, pause, constants.message))
+                for pause in PAUSES.values()
+            ),
         ])  # fmt: skip
     head = [
         "ranks", "nodes", "trees", "rings, no sleep", "rings",
-        "an answer", "an answer, all idle",
+        "an answer", *(f"after {pause}" for pause in PAUSES),
     ]  # fmt: skip
     title = f"computed: the stream of {PROGRAM} ({amount(size)}), s"
     return block(title, head, rows)
@@ -306,17 +309,16 @@ def costs_text(constants):
             [
                 cost.name,
                 amount(cost.root),
-                amount(cost.each),
-                amount(cost.each * constants.machine.ranks_per_node),
+                amount(cost.each) if cost.each else "-",
+                amount(cost.node),
                 f"{cost.messages:,}" if cost.messages else "-",
                 seconds(cost.seconds),
-                seconds(cost.ring),
             ]
             for cost in found
         ]
         head = [
             "", "on rank 0", "each rank", "each node", "messages to rank 0",
-            "s, trees", "s, MPICH",
+            "s",
         ]  # fmt: skip
         blocks.append(
             block(f"computed: bookkeeping of {ranks:,} ranks", head, rows)
