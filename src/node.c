@@ -105,13 +105,7 @@ static void detach(struct mi_node *node)
 
 /* ---- agreeing ----------------------------------------------------------- */
 
-/* All ranks exchange what they know in three rounds: who shares a node, what
- * the stores are called, and who could map them.  In each, rank 0 gathers all
- * that there is to know and scatters what follows from it: every rank gets its
- * own part only, since MPI libraries send a long broadcast round a ring of all
- * ranks.  No communicator is made for that: it would cost each rank tens of
- * milliseconds of spinning.
- */
+/* What a rank learns in the first of three rounds. */
 struct place {
     uint64_t capacity; /* the least of all */
     int32_t nodes;     /* how many there are */
@@ -120,11 +114,18 @@ struct place {
     int32_t size;      /* of the node */
 };
 
+/* All ranks exchange what they know in three rounds: who shares a node, what
+ * the stores are called, and who could map them.  In each, rank 0 gathers all
+ * that there is to know and scatters what follows from it: every rank gets its
+ * own part only, since MPI libraries send a long broadcast round a ring of all
+ * ranks.  No communicator is made for that: it would cost each rank tens of
+ * milliseconds of spinning.
+ */
 struct round {
     struct mpimin *mpi;
     mpimin_comm comm;
     int rank, size;
-    /* Rank 0, from the first round on: of every rank, and of every node. */
+    /* Rank 0: of every rank, and of every node.  From the first round on. */
     struct place *places;
     int *leaders;
 };
