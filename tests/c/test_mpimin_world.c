@@ -468,10 +468,11 @@ static void run_calls(struct job *job)
 
 static int (*library_function(struct job *job, const char *name))(void)
 {
-    void *symbol = dlsym(RTLD_DEFAULT, name);
+    void *library = dlopen(mpimin_library(job->mpi), RTLD_NOW | RTLD_NOLOAD);
+    void *symbol = library ? dlsym(library, name) : NULL;
     int (*function)(void);
 
-    CHECK(symbol != NULL); /* opened RTLD_GLOBAL */
+    CHECK(symbol != NULL);
     memcpy(&function, &symbol, sizeof(symbol));
     return function;
 }
