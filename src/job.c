@@ -282,9 +282,11 @@ static void replay(struct mi_job *job)
             (job->size == 1 && is_mirrored(question->query)))
             continue;
         if (mi_reader_replay(job->reader, question, &err) != 0)
-            return; /* without threads or memory: nothing is lost */
+            break; /* without threads or memory: nothing is lost */
         job->replayed++;
     }
+    if (job->size == 1)
+        mi_reader_complete(job->reader);
 }
 
 static int start_reader(struct mi_job *job, const struct mi_job_config *config,

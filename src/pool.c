@@ -17,7 +17,8 @@ struct mi_pool {
     int queued;  /* asks and what is read ahead */
     int idle;    /* threads that wait for these */
     int stopped;
-    int hold; /* one thread is enough */
+    int hold;     /* one thread is enough */
+    int complete; /* threads end when there is nothing to do */
     struct mi_pace pace;
     int sensible; /* threads: grows with each answer that had one wait */
     int threads;
@@ -53,6 +54,8 @@ static void *pool_thread(void *arg)
         asked = pool->asks.head != NULL;
         item = mi_queue_take(asked ? &pool->asks : &pool->aheads);
         if (!item) {
+            if (pool->complete)
+                break;
             pool->idle++;
             pthread_cond_wait(&pool->put, &pool->lock);
             pool->idle--;
@@ -153,6 +156,14 @@ void mi_pool_hold(struct mi_pool *pool, int hold)
         before = pool->threads;
         add_thread(pool, NULL);
     } while (pool->threads > before);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void mi_pool_complete(struct mi_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->complete = 1;
+    pthread_cond_broadcast(&pool->put);
     pthread_mutex_unlock(&pool->lock);
 }
 

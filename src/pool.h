@@ -59,6 +59,9 @@ int mi_pool_settle(struct mi_pool *pool);
  */
 void mi_pool_hold(struct mi_pool *pool, int hold);
 
+/* Nothing more will be queued: the threads end when all is done. */
+void mi_pool_complete(struct mi_pool *pool);
+
 /* How an answer was made, in a thread of the pool. */
 void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap);
 

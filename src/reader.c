@@ -550,6 +550,11 @@ void mi_reader_hold(struct mi_reader *reader, int hold)
     mi_pool_hold(reader->pool, hold);
 }
 
+void mi_reader_complete(struct mi_reader *reader)
+{
+    mi_pool_complete(reader->pool);
+}
+
 int mi_reader_settle(struct mi_reader *reader)
 {
     return mi_pool_settle(reader->pool);

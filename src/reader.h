@@ -96,6 +96,8 @@ int mi_reader_replay(struct mi_reader *reader,
 /* Read with one thread only, or (0, as at first) with as many as make sense.
  */
 void mi_reader_hold(struct mi_reader *reader, int hold);
+/* Nothing more is to be read by the pool: its threads end when all is done. */
+void mi_reader_complete(struct mi_reader *reader);
 /* Nobody is going to ask any more: forget what was to be read ahead.  Returns
  * the number of questions that are still to be answered; 0: the threads rest.
  */

@@ -121,6 +121,31 @@ def test_second_run_reads_before_it_is_asked(run, tmp_path, ranks):
     assert not said(second), str(second)
 
 
+THREADS = """
+import glob, time
+
+def readers():
+    names = [open(n).read() for n in glob.glob("/proc/self/task/*/comm")]
+    return sum(name == "mpiimport-read\\n" for name in names)
+
+end = time.monotonic() + 20
+while readers() and time.monotonic() < end:
+    time.sleep(0.01)
+import decimal
+report([readers(), mpiimport.timings()["phases"]["IO"][1]])
+"""
+
+
+@NATIVE
+def test_one_rank_keeps_no_thread(launch, program, tmp_path):
+    """Whoever forks is not warned because of what has been read ahead."""
+    args = ["--manifest", tmp_path / "manifest"]
+    main = program("import mpiimport\n" + THREADS)
+    first, second = (launch(1, [*args, main]).reports[0] for _ in range(2))
+    assert first[0] == second[0] == 0
+    assert second[1] < first[1]
+
+
 @NATIVE
 def test_same_program_written_once(run, tmp_path):
     run()
