@@ -273,6 +273,9 @@ test-pythons: ## the core tests with every CPython of this machine
 	@TESTS="$(if $(filter command line environment,$(origin TESTS)),$(TESTS))" \
 		tools/test-pythons.sh
 
+# Compiles side by side; a recipe is still one thing after the other.
+BUILD = $(MAKE) --no-print-directory -j$(shell nproc)
+
 c-programs: $(C_TESTS) $(WORLD_TESTS)
 
 # Runs all of $(RUN), even when one fails.  Each prints its own last line.
@@ -284,7 +287,8 @@ run-c-tests: $(RUN)
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-test-c: c-programs ## C tests
+test-c: ## C tests
+	@$(BUILD) c-programs
 	@$(MAKE) --no-print-directory run-c-tests
 
 ASAN := -fsanitize=address,undefined -fno-sanitize-recover=all \
@@ -295,15 +299,13 @@ TSAN := -fsanitize=thread
 WITH_ASAN = VARIANT=asan CFLAGS='-O1 -g' SANITIZE='$(ASAN)'
 
 test-asan: ## C tests, address and undefined behaviour sanitizers
-	@$(MAKE) --no-print-directory $(WITH_ASAN) \
-		RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
+	@$(BUILD) $(WITH_ASAN) RUN='$$(C_TESTS) $$(FUZZ_TESTS)' run-c-tests
 
 # The sanitizers' libraries are packages of their own on some systems.
 test-fuzz: ## damaged input, with the same sanitizers
 	@if echo 'int main(void) { return 0; }' | \
 		$(CC) $(ASAN) -x c -o /dev/null - 2> /dev/null; then \
-		$(MAKE) --no-print-directory $(WITH_ASAN) \
-			RUN='$$(FUZZ_TESTS)' run-c-tests; \
+		$(BUILD) $(WITH_ASAN) RUN='$$(FUZZ_TESTS)' run-c-tests; \
 	else echo "test-fuzz: skipped: $(CC) $(ASAN) does not link"; fi
 
 # Inlined copies are not seen by the sanitizer.
@@ -311,7 +313,7 @@ UNBUILT := -fno-builtin-memcpy -fno-builtin-memset -fno-builtin-memcmp \
 	-fno-builtin-strcmp
 
 test-tsan: ## C tests with threads, thread sanitizer
-	@$(MAKE) --no-print-directory VARIANT=tsan \
+	@$(BUILD) VARIANT=tsan \
 		CFLAGS='-O1 -g $(UNBUILT)' \
 		SANITIZE='$(TSAN)' RUN='$$(TSAN_TESTS)' run-c-tests
 

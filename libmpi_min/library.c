@@ -58,7 +58,7 @@ const char *mpimin_library_family(enum mpimin_family family)
 
 void mpimin_library_share(const struct mpimin_library *library)
 {
-    if (library->name)
+    if (library->family == MPIMIN_OPENMPI)
         dlopen(library->name, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
 }
 

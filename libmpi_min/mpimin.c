@@ -232,15 +232,13 @@ static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
     } else {
         sigset_t before = block_signals();
 
-        if (mpi->library.family == MPIMIN_OPENMPI)
-            mpimin_library_share(&mpi->library);
+        mpimin_library_share(&mpi->library);
         rc = mpi->calls.init_thread(NULL, NULL, mpi->abi.thread[required],
                                     level);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (mpimin_check_code(mpi, rc, "MPI_Init_thread", err) < 0)
             return -1;
     }
-    mpimin_library_share(&mpi->library);
     *ours = !is_up;
     return 0;
 }

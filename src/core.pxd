@@ -195,6 +195,7 @@ cdef extern from "job.h" nogil:
     int mi_job_bcast_blob(mi_job *job, void **data, uint64_t *size, int root,
                           mi_error *err)
     int mi_job_notice(mi_job *job, char *text, size_t size)
+    mpimin_family mi_job_family(const mi_job *job)
     int mi_job_first_crash(mi_job *job)
     void mi_job_program(mi_job *job)
     void mi_job_numbers(mi_job *job, mi_numbers *numbers)
@@ -257,6 +258,10 @@ cdef extern from "config.h" nogil:
 
 cdef extern from "mpimin.h" nogil:
     int mpimin_promise_first(char *(*get)(const char *))
+    enum mpimin_family:
+        MPIMIN_MPICH
+        MPIMIN_OPENMPI
+        MPIMIN_ABI
 
 
 cdef extern from "embedded.h" nogil:

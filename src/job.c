@@ -132,6 +132,11 @@ int mi_job_notice(struct mi_job *job, char *text, size_t size)
     return 1;
 }
 
+enum mpimin_family mi_job_family(const struct mi_job *job)
+{
+    return mpimin_family(job->mpi);
+}
+
 int mi_job_first_crash(struct mi_job *job)
 {
     return !job->node.mailbox ||

@@ -191,6 +191,8 @@ int mi_job_bcast_blob(struct mi_job *job, void **bytes, uint64_t *size,
 int mi_job_notice(struct mi_job *job, char *text, size_t size);
 /* Say something once per node ('first' is one of MI_FIRST_...). */
 void mi_job_say(struct mi_job *job, unsigned first, const char *text);
+/* Which kind of MPI library the job has. */
+enum mpimin_family mi_job_family(const struct mi_job *job);
 /* Is this the first rank of its node with an uncaught exception? */
 int mi_job_first_crash(struct mi_job *job);
 

@@ -68,6 +68,17 @@ def _look_around(module):
     return finish
 
 
+def _name_abi(module):
+    """mpi4py for several ABIs would look for a library: there is one."""
+
+    def finish():
+        chosen = "MPI4PY_MPIABI" in module.os.environ
+        if not chosen and getattr(module, "MPIABI", "") is None:
+            module.MPIABI = core.mpi_abi()
+
+    return finish
+
+
 RTLD_LAZY, RTLD_NOW = 1, 2
 
 
@@ -375,6 +386,7 @@ def setup(strategy, served, reads):
     """
     global DIRECT, STORED, _served
     _served = served
+    LOOKERS["mpi4py._mpiabi"] = _name_abi
     if strategy == "all":
         LOOKERS["importlib.metadata"] = _look_at_metadata
         LOOKERS["sysconfig"] = _look_when_executed

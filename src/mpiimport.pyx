@@ -1642,6 +1642,14 @@ def manifest():
     }
 
 
+def mpi_abi():
+    """The ABI of this job's MPI library as mpi4py names it, or None."""
+    cdef mpimin_family family = mi_job_family((<Job>_job).job)
+    names = {MPIMIN_MPICH: "mpich", MPIMIN_OPENMPI: "openmpi",
+             MPIMIN_ABI: "mpiabi"}
+    return names.get(family)
+
+
 def first_crash():
     """Is this rank the first of its node to end by an exception?"""
     return bool(mi_job_first_crash((<Job>_job).job))

@@ -27,6 +27,7 @@
 /* What all modes have at hand. */
 struct job {
     struct mpimin *mpi;
+    void *library; /* dlopen(3)'s */
     enum mpimin_family family;
     mpimin_comm world;
     mpimin_comm comm; /* private copy of world */
@@ -468,8 +469,7 @@ static void run_calls(struct job *job)
 
 static int (*library_function(struct job *job, const char *name))(void)
 {
-    void *library = dlopen(mpimin_library(job->mpi), RTLD_NOW | RTLD_NOLOAD);
-    void *symbol = library ? dlsym(library, name) : NULL;
+    void *symbol = job->library ? dlsym(job->library, name) : NULL;
     int (*function)(void);
 
     CHECK(symbol != NULL);
@@ -528,6 +528,7 @@ int main(int argc, char **argv)
     open_job(job, argc > 2 ? argv[2] : "auto", argc > 3 ? argv[3] : NULL,
              &promise);
     snprintf(version, sizeof(version), "%s", mpimin_version(job->mpi));
+    job->library = dlopen(mpimin_library(job->mpi), RTLD_NOW | RTLD_NOLOAD);
     if (is_other)
         other_init(job);
     init_job(job, &promise);

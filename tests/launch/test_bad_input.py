@@ -6,6 +6,7 @@ running is checked by launch() after every job.
 
 import importlib.machinery
 import importlib.util
+import itertools
 import marshal
 import os
 import re
@@ -544,9 +545,13 @@ def check_fallback(result, expected, ranks, place):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "nodes"), [(1, "one"), (2, "one"), (3, "each")]
+    ("ranks", "nodes", "size"),
+    [
+        (1, "one", "8k"),  # has no store there
+        *itertools.product([2], ["one"], ["8k", "1m", "6m"]),
+        *itertools.product([3], ["each"], ["8k", "1m", "6m"]),
+    ],
 )
-@pytest.mark.parametrize("size", ["8k", "1m", "6m"])
 def test_store_too_small_message_and_right_result(
     launch, stock_job, apps, small_room, ranks, nodes, size
 ):

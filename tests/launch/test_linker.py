@@ -373,22 +373,24 @@ result += [b.b(), b.b()]
 
 
 LIBRARIES = """
-import os
+import ctypes, os
 from mpi4py import MPI
 words = [line.split() for line in open("/proc/self/maps")]
 names = {os.path.basename(line[-1]) for line in words if "/" in line[-1]}
-report(sorted(name for name in names if ".so" in name))
+libraries = sorted(name for name in names if ".so" in name)
+report([libraries, hasattr(ctypes.CDLL(None), "MPI_Init")])
 """
 
 
 def test_mpi_brings_the_libraries_that_it_brings_with_stock(launch, program):
     """MPI's own plugins look whether its symbols are global, for instance."""
     words = [program(LIBRARIES)]
-    expected = set(launch(RANKS, words, launcher="stock").reports[0])
-    for names in launch(RANKS, words).reports.values():
+    expected, is_global = launch(RANKS, words, launcher="stock").reports[0]
+    for names, same in launch(RANKS, words).reports.values():
+        assert same == is_global
         more = [
             name
-            for name in set(names) - expected
+            for name in set(names) - set(expected)
             if not name.startswith(("libpython", "mpiimport."))
         ]
         assert more == []
