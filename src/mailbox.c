@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,13 +248,18 @@ int mi_mailbox_first(struct mi_mailbox *box, unsigned bit)
 
 void mi_mailbox_set_mirror(struct mi_mailbox *box, const char *path)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of writers */
     size_t size = strlen(path);
 
-    if (size == 0 || size >= sizeof(box->shared->mirror) ||
-        atomic_load(&box->shared->has_mirror))
+    if (size == 0 || size >= sizeof(box->shared->mirror))
         return;
-    memcpy(box->shared->mirror, path, size + 1);
-    atomic_store_explicit(&box->shared->has_mirror, 1, memory_order_release);
+    pthread_mutex_lock(&lock);
+    if (!atomic_load(&box->shared->has_mirror)) {
+        memcpy(box->shared->mirror, path, size + 1);
+        atomic_store_explicit(&box->shared->has_mirror, 1,
+                              memory_order_release);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 const char *mi_mailbox_mirror(const struct mi_mailbox *box)
