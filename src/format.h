@@ -60,6 +60,12 @@ enum mi_query {
 };
 #define MI_QUERY_LAST MI_COPY
 
+/* Is it answered by a file in the mirror? */
+static inline int mi_query_mirrors(enum mi_query query)
+{
+    return query == MI_MIRROR || query == MI_COPY;
+}
+
 /* What the answer is. */
 enum mi_kind {
     MI_KIND_LIST = 1,

@@ -260,11 +260,6 @@ static int start_manifest(struct mi_job *job,
     return 0;
 }
 
-static int is_mirrored(enum mi_query query)
-{
-    return query == MI_MIRROR || query == MI_COPY;
-}
-
 /* Have the pool read all of it, in the order of need, behind what is asked;
  * and nothing by guess.  A rank that is alone has no mirror.
  */
@@ -284,7 +279,7 @@ static void replay(struct mi_job *job)
         const struct mi_question *question = &manifest->questions[i];
 
         if (!mi_job_shared(job, question->key) ||
-            (job->size == 1 && is_mirrored(question->query)))
+            (job->size == 1 && mi_query_mirrors(question->query)))
             continue;
         if (mi_reader_replay(job->reader, question, &err) != 0)
             break; /* without threads or memory: nothing is lost */

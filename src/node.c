@@ -15,8 +15,7 @@
 
 #define STORE "store"
 #define MAILBOX "mailbox"
-#define TAG                                                                   \
-    1 /* of what the leaders tell each other on the job's communicator */
+#define TAG 1 /* of the leaders' messages on the job's communicator */
 #define CAPACITY_LEAST (64u << 10)
 #define CAPACITY_MOST ((uint64_t)64 << 30)
 

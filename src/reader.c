@@ -296,7 +296,7 @@ static int answer_new(struct mi_reader *reader, enum mi_query query,
                       const char *key, const char *extra, unsigned flags,
                       const struct mi_record **record, struct mi_error *err)
 {
-    if (query != MI_MIRROR && query != MI_COPY)
+    if (!mi_query_mirrors(query))
         return answer_read(reader, query, key, extra, flags, record, err);
     if (flags & MI_ASK_PRESENT && !is_present(reader, key))
         return 0;

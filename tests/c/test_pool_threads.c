@@ -1,0 +1,145 @@
+/* Tests of src/pool.c: how many threads there are. */
+#include "check.h"
+
+#include <stdatomic.h>
+
+#include "../../src/pool.h"
+
+enum { MOST = 8, ITEMS = 60 };
+
+struct place {
+    struct mi_pool *pool;
+    struct mi_mailbox *mailbox;
+    int slow; /* milliseconds that the filesystem takes for an answer */
+    int before;
+    atomic_int done;
+};
+
+static int count_threads(void)
+{
+    return check_entries("/proc/self/task");
+}
+
+static void work(void *arg, const void *message, size_t size, int asked)
+{
+    struct place *place = arg;
+    struct mi_lap lap;
+
+    (void)message;
+    (void)size;
+    (void)asked;
+    mi_lap_begin(&lap);
+    mi_lap_call();
+    if (place->slow)
+        check_sleep(place->slow);
+    mi_lap_return();
+    mi_lap_end(&lap);
+    mi_pool_pace(place->pool, &lap);
+    atomic_fetch_add(&place->done, 1);
+}
+
+static void begin(struct place *place, int slow)
+{
+    struct mi_pool_config config = {.threads = MOST, .work = work};
+
+    *place = (struct place){.slow = slow, .before = count_threads()};
+    check_need(mi_mailbox_create_private(&place->mailbox, NULL) == 0,
+               "mailbox");
+    config.mailbox = place->mailbox;
+    config.arg = place;
+    check_need(mi_pool_create(&place->pool, &config, NULL) == 0, "pool");
+}
+
+static void put(struct place *place)
+{
+    for (int i = 0; i < ITEMS; i++)
+        CHECK(mi_pool_ahead(place->pool, &i, sizeof(i), NULL) == 0);
+}
+
+static int all_done(void *arg)
+{
+    struct place *place = arg;
+
+    return atomic_load(&place->done) == ITEMS;
+}
+
+static int some_done(void *arg)
+{
+    struct place *place = arg;
+
+    return atomic_load(&place->done) >= 2 * MOST;
+}
+
+static int threads_gone(void *arg)
+{
+    struct place *place = arg;
+
+    return count_threads() == place->before;
+}
+
+static void end(struct place *place)
+{
+    mi_pool_destroy(place->pool);
+    mi_mailbox_destroy(place->mailbox);
+    CHECK(check_until(threads_gone, place, 20));
+}
+
+/* The threads that there were when all was done. */
+static int threads_for(int slow)
+{
+    struct place place;
+    int threads;
+
+    begin(&place, slow);
+    put(&place);
+    CHECK(check_until(all_done, &place, 20));
+    threads = count_threads() - place.before;
+    end(&place);
+    return threads;
+}
+
+static void test_as_many_as_allowed_while_they_wait(void)
+{
+    CHECK(threads_for(10) == MOST);
+}
+
+static void test_two_where_nothing_waits(void)
+{
+    CHECK(threads_for(0) == 2);
+}
+
+static void test_one_while_held_then_all_at_once(void)
+{
+    struct place place;
+
+    begin(&place, 5);
+    mi_pool_hold(place.pool, 1);
+    put(&place);
+    CHECK(check_until(some_done, &place, 20));
+    CHECK(count_threads() - place.before == 1);
+    mi_pool_hold(place.pool, 0);
+    CHECK(count_threads() - place.before == MOST);
+    CHECK(check_until(all_done, &place, 20));
+    end(&place);
+}
+
+static void test_complete_threads_end_when_all_is_done(void)
+{
+    struct place place;
+
+    begin(&place, 1);
+    put(&place);
+    mi_pool_complete(place.pool);
+    CHECK(check_until(threads_gone, &place, 20));
+    CHECK(all_done(&place));
+    end(&place);
+}
+
+int main(void)
+{
+    test_as_many_as_allowed_while_they_wait();
+    test_two_where_nothing_waits();
+    test_one_while_held_then_all_at_once();
+    test_complete_threads_end_when_all_is_done();
+    return check_report();
+}
