@@ -16,8 +16,7 @@
 #include "files.h"
 #include "format.h"
 
-#define MI_SHELF_BYTES (2u << 20) /* and what is being read when it is full   \
-                                   */
+#define MI_SHELF_BYTES (2u << 20) /* then the reading waits */
 #define MI_SHELF_PASSED 64        /* answers: so much earlier is passed by */
 
 struct mi_shelf;

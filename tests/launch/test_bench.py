@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 
@@ -227,6 +229,56 @@ def test_slowfs_reads_take_the_bandwidth(slow, source):
     counts = slow.counts()
     assert counts["data_busy"] == pytest.approx(0.1, rel=1e-3)
     assert counts["meta_busy"] == 0
+
+
+def test_slowfs_large_files_are_read_in_large_pieces(slow, source):
+    """A mebibyte at once, where this user may have the kernel do so."""
+    (source / "large").write_bytes(bytes(8 << 20))
+    slow = slow()
+    device = (slow.mount).stat().st_dev
+    ahead = pathlib.Path(
+        f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+    )
+    kibibytes = int(ahead.read_text())
+    assert kibibytes == 1024 or not os.access(ahead, os.W_OK)
+    found = counted(slow, (slow.mount / "large").read_bytes)
+    assert found["bytes"] == 8 << 20
+    pieces = (8 << 10) // kibibytes
+    assert pieces <= found["read"] <= pieces + 4
+
+
+def test_slowfs_look_up_does_not_wait_for_large_reads(slow, source):
+    (source / "large").write_bytes(bytes(1 << 20))
+    slow = slow("mbps=1")
+    reader = threading.Thread(target=(slow.mount / "large").read_bytes)
+    reader.start()
+    while slow.counts()["data_busy"] == 0:
+        time.sleep(0.01)
+    assert (slow.mount / "directory/inner").exists()
+    assert reader.is_alive()
+    reader.join()
+
+
+def test_slowfs_many_clients_at_once_read_what_is_there(slow, source):
+    sizes = [1, 4096, 65536, 65537, 300_000, 3_000_001]
+    random = Random(7)
+    for size in sizes:
+        (source / str(size)).write_bytes(random.randbytes(size))
+    mount = slow("meta-us=100,rtt-us=50,mbps=1000").mount
+
+    def read(number):
+        """Read all files, in an order of the client's own."""
+        order = Random(number).sample(sizes * 5, len(sizes) * 5)
+        for size in order:
+            wanted = (source / str(size)).read_bytes()
+            if (mount / str(size)).read_bytes() != wanted:
+                return False
+            if not (mount / "directory/inner").exists():
+                return False
+        return True
+
+    with ThreadPoolExecutor(12) as clients:
+        assert all(clients.map(read, range(12), timeout=PATIENCE))
 
 
 @pytest.mark.parametrize("who", ["holder", "slowfs"])

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lead.h"
+
 #define SLOTS 1024 /* chains of threads */
 #define LOOKS 100  /* at a process whose rank is not known */
 #define PATH_SIZE 64
@@ -197,7 +199,8 @@ void slow_census_count(pid_t tid, enum slow_kind kind, uint64_t bytes)
         if (process)
             pid = process->pid;
         pthread_mutex_unlock(&lock);
-        /* Not under the lock: these may wait for the process. */
+        /* These may wait for the process, and that for the leader. */
+        slow_lead_yield();
         if (!process)
             pid = process_of(tid);
         rank = rank_of(pid);

@@ -28,7 +28,9 @@ enum slow_kind {
 };
 #define SLOW_KINDS 9
 
-/* Count a request of 'thread', which was answered with 'bytes' of a file. */
+/* Count a request of 'thread', which was answered with 'bytes' of a file.  The
+ * lead (lead.h) may be given up.
+ */
 void slow_census_count(pid_t thread, enum slow_kind kind, uint64_t bytes);
 
 /* Print the list of processes as JSON, without a newline:

@@ -1,7 +1,6 @@
 #include "queue.h"
 
 #include <errno.h>
-#include <time.h>
 
 #define SECOND 1000000000
 
@@ -27,9 +26,17 @@ int64_t slow_queue_take(struct slow_queue *queue, int64_t time,
     return end;
 }
 
+struct timespec slow_queue_timespec(int64_t time)
+{
+    return (struct timespec){
+        .tv_sec = time / SECOND,
+        .tv_nsec = time % SECOND,
+    };
+}
+
 void slow_queue_sleep(int64_t time)
 {
-    struct timespec t = {.tv_sec = time / SECOND, .tv_nsec = time % SECOND};
+    struct timespec t = slow_queue_timespec(time);
 
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
         continue;

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <time.h>
 
 struct slow_queue {
     pthread_mutex_t lock;
@@ -21,6 +22,9 @@ struct slow_queue {
     }
 
 int64_t slow_queue_now(void);
+
+/* 'time' as the system's functions want it. */
+struct timespec slow_queue_timespec(int64_t time);
 
 /* Give the server, at 'time', something that takes it 'service' nanoseconds;
  * return when it is done with that.

@@ -1,32 +1,30 @@
 #include "requests.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "answers.h"
+#include "buffers.h"
+#include "directory.h"
+#include "lead.h"
 #include "nodes.h"
+#include "queue.h"
 #include "toll.h"
 
 #define FD_PATH_SIZE 32
-#define BACKGROUND 128 /* requests that nobody waits for yet: read-ahead */
+#define BACKGROUND 128   /* requests that nobody waits for yet: read-ahead */
+#define SMALL_READ 65536 /* bytes that the leader copies by the way */
 /* Seconds for which the kernel keeps the attributes that come with a look-up:
  * those are for the system call that made it, stat(2) or open(2) and fstat(2),
  * as other filesystems' clients have it.  Whoever comes by the path later
  * looks it up again, and has new ones.
  */
 #define ATTRIBUTES 60.0
-
-struct directory {
-    DIR *stream;
-    struct dirent *pending; /* read, and not in an answer yet */
-    off_t offset;           /* of the pending one, or of the next */
-};
 
 static _Thread_local bool is_greeting; /* the first answer comes next */
 
@@ -38,9 +36,22 @@ bool slow_requests_is_greeting(void)
     return was;
 }
 
-static void charge(fuse_req_t request, enum slow_kind kind)
+/* Count a request for metadata, and give it to its server; return the answer
+ * to be filled in, or NULL, and then it has been answered.
+ */
+static struct slow_answer *charge(fuse_req_t request, enum slow_kind kind)
 {
-    slow_toll_meta(fuse_req_ctx(request)->pid, kind);
+    pid_t thread = fuse_req_ctx(request)->pid;
+
+    return slow_answers_new(request, slow_toll_meta(thread, kind));
+}
+
+/* Hand an answer over, which is 'shape' unless 'code' is an errno. */
+static void finish(struct slow_answer *answer, enum slow_shape shape, int code)
+{
+    answer->shape = code == 0 ? shape : SLOW_STATUS;
+    answer->code = code;
+    slow_answers_add(answer);
 }
 
 static void path_of(fuse_ino_t id, char path[FD_PATH_SIZE])
@@ -62,21 +73,23 @@ static void start(void *context, struct fuse_conn_info *connection)
 
 static void lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
-    struct fuse_entry_param entry;
+    struct slow_answer *answer = charge(request, SLOW_LOOKUP);
+    struct fuse_entry_param *entry;
     uint64_t id = 0;
     int code;
 
-    memset(&entry, 0, sizeof(entry));
-    charge(request, SLOW_LOOKUP);
-    code = slow_nodes_lookup(parent, name, &id, &entry.attr);
-    entry.ino = id;
-    entry.entry_timeout = slow_toll_timeout();
-    entry.attr_timeout =
-        entry.entry_timeout > ATTRIBUTES ? entry.entry_timeout : ATTRIBUTES;
-    if (code != 0 && (code != ENOENT || entry.entry_timeout <= 0))
-        fuse_reply_err(request, code);
-    else if (fuse_reply_entry(request, &entry) != 0 && code == 0)
-        slow_nodes_forget(id, 1);
+    if (!answer)
+        return;
+    entry = &answer->of.entry;
+    code = slow_nodes_lookup(parent, name, &id, &entry->attr);
+    entry->ino = id;
+    entry->entry_timeout = slow_toll_timeout();
+    entry->attr_timeout =
+        entry->entry_timeout > ATTRIBUTES ? entry->entry_timeout : ATTRIBUTES;
+    /* An entry without a node says for how long there is none. */
+    if (code == ENOENT && entry->entry_timeout > 0)
+        code = 0;
+    finish(answer, SLOW_ENTRY, code);
 }
 
 static void forget(fuse_req_t request, fuse_ino_t id, uint64_t count)
@@ -88,80 +101,110 @@ static void forget(fuse_req_t request, fuse_ino_t id, uint64_t count)
 static void get_attributes(fuse_req_t request, fuse_ino_t id,
                            struct fuse_file_info *file)
 {
-    struct stat status;
+    struct slow_answer *answer = charge(request, SLOW_GETATTR);
+    int code;
 
     (void)file;
-    charge(request, SLOW_GETATTR);
-    if (fstatat(slow_nodes_fd(id), "", &status,
-                AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0)
-        fuse_reply_attr(request, &status, slow_toll_timeout());
-    else
-        fuse_reply_err(request, errno);
+    if (!answer)
+        return;
+    code = fstatat(slow_nodes_fd(id), "", &answer->of.status,
+                   AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+    finish(answer, SLOW_ATTRIBUTES, code == 0 ? 0 : errno);
 }
 
 static void check_access(fuse_req_t request, fuse_ino_t id, int mask)
 {
+    struct slow_answer *answer = charge(request, SLOW_ACCESS);
     char path[FD_PATH_SIZE];
 
+    if (!answer)
+        return;
     path_of(id, path);
-    charge(request, SLOW_ACCESS);
-    fuse_reply_err(request, access(path, mask) == 0 ? 0 : errno);
+    finish(answer, SLOW_STATUS, access(path, mask) == 0 ? 0 : errno);
 }
 
 static void read_link(fuse_req_t request, fuse_ino_t id)
 {
-    char target[PATH_MAX + 1];
-    ssize_t length;
+    struct slow_answer *answer = charge(request, SLOW_READLINK);
+    ssize_t length = -1;
 
-    charge(request, SLOW_READLINK);
-    length = readlinkat(slow_nodes_fd(id), "", target, sizeof(target) - 1);
-    if (length < 0) {
-        fuse_reply_err(request, errno);
+    if (!answer)
         return;
-    }
-    target[length] = '\0';
-    fuse_reply_readlink(request, target);
+    errno = ENOMEM;
+    answer->bytes = malloc(PATH_MAX);
+    if (answer->bytes)
+        length = readlinkat(slow_nodes_fd(id), "", answer->bytes, PATH_MAX);
+    answer->size = length < 0 ? 0 : (size_t)length;
+    finish(answer, SLOW_BYTES, length < 0 ? errno : 0);
 }
 
 static void open_file(fuse_req_t request, fuse_ino_t id,
                       struct fuse_file_info *file)
 {
+    struct slow_answer *answer = charge(request, SLOW_OPEN);
     char path[FD_PATH_SIZE];
-    int fd;
+    int fd = -1;
 
+    if (!answer)
+        return;
     path_of(id, path);
-    charge(request, SLOW_OPEN);
-    if ((file->flags & O_ACCMODE) != O_RDONLY) {
-        fuse_reply_err(request, EROFS);
+    errno = EROFS;
+    if ((file->flags & O_ACCMODE) == O_RDONLY)
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    answer->of.file = *file;
+    answer->of.file.fh = (uint64_t)fd;
+    answer->of.file.keep_cache = slow_toll_timeout() > 0;
+    finish(answer, SLOW_FILE, fd < 0 ? errno : 0);
+}
+
+static void read_small(fuse_req_t request, int fd, size_t size, off_t offset)
+{
+    struct slow_answer *answer = slow_answers_new(request, 0);
+    ssize_t got = -1;
+
+    if (!answer)
         return;
+    errno = ENOMEM;
+    answer->bytes = malloc(size);
+    if (answer->bytes)
+        got = pread(fd, answer->bytes, size, offset);
+    if (got >= 0) {
+        answer->size = (size_t)got;
+        answer->due = slow_toll_data(fuse_req_ctx(request)->pid, answer->size);
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    finish(answer, SLOW_BYTES, got < 0 ? errno : 0);
+}
+
+/* Read, wait and answer in this thread, while another one leads. */
+static void read_large(fuse_req_t request, int fd, size_t size, off_t offset)
+{
+    char *buffer = slow_buffers_take();
+    ssize_t got = -1;
+
+    slow_lead_yield();
+    errno = ENOMEM;
+    if (buffer)
+        got = pread(fd, buffer, size, offset);
+    if (got < 0) {
         fuse_reply_err(request, errno);
-        return;
+    } else {
+        slow_queue_sleep(
+            slow_toll_data(fuse_req_ctx(request)->pid, (size_t)got));
+        fuse_reply_buf(request, buffer, (size_t)got);
     }
-    file->fh = (uint64_t)fd;
-    file->keep_cache = slow_toll_timeout() > 0;
-    if (fuse_reply_open(request, file) != 0)
-        close(fd);
+    if (buffer)
+        slow_buffers_give(buffer);
 }
 
 static void read_file(fuse_req_t request, fuse_ino_t id, size_t size,
                       off_t offset, struct fuse_file_info *file)
 {
-    static _Thread_local char buffer[SLOW_LARGEST_READ];
-    ssize_t got;
-
     (void)id;
-    if (size > sizeof(buffer))
-        size = sizeof(buffer);
-    got = pread((int)file->fh, buffer, size, offset);
-    if (got < 0) {
-        fuse_reply_err(request, errno);
-    } else {
-        slow_toll_data(fuse_req_ctx(request)->pid, (size_t)got);
-        fuse_reply_buf(request, buffer, (size_t)got);
-    }
+    if (size <= SMALL_READ)
+        read_small(request, (int)file->fh, size, offset);
+    else
+        read_large(request, (int)file->fh,
+                   size < SLOW_BUFFER_SIZE ? size : SLOW_BUFFER_SIZE, offset);
 }
 
 static void close_file(fuse_req_t request, fuse_ino_t id,
@@ -175,104 +218,53 @@ static void close_file(fuse_req_t request, fuse_ino_t id,
 static void open_directory(fuse_req_t request, fuse_ino_t id,
                            struct fuse_file_info *file)
 {
-    struct directory *directory = calloc(1, sizeof(*directory));
+    struct slow_answer *answer = charge(request, SLOW_OPENDIR);
     char path[FD_PATH_SIZE];
 
-    path_of(id, path);
-    charge(request, SLOW_OPENDIR);
-    if (directory)
-        directory->stream = opendir(path);
-    if (!directory || !directory->stream) {
-        fuse_reply_err(request, directory ? errno : ENOMEM);
-        free(directory);
+    if (!answer)
         return;
-    }
-    file->fh = (uint64_t)(uintptr_t)directory;
-    if (fuse_reply_open(request, file) != 0) {
-        closedir(directory->stream);
-        free(directory);
-    }
-}
-
-/* Fill 'buffer' with entries from where the directory stands; return the
- * bytes used, or -1 with errno set.
- */
-static ssize_t fill(fuse_req_t request, struct directory *directory,
-                    char *buffer, size_t size)
-{
-    size_t used = 0, needed;
-    struct dirent *entry;
-    struct stat status;
-
-    memset(&status, 0, sizeof(status));
-    for (;;) {
-        if (!directory->pending) {
-            errno = 0;
-            directory->pending = readdir(directory->stream);
-            if (!directory->pending)
-                return errno != 0 && used == 0 ? -1 : (ssize_t)used;
-        }
-        entry = directory->pending;
-        status.st_ino = entry->d_ino;
-        status.st_mode = (mode_t)entry->d_type << 12;
-        needed = fuse_add_direntry(request, buffer + used, size - used,
-                                   entry->d_name, &status, entry->d_off);
-        if (needed > size - used)
-            return (ssize_t)used;
-        used += needed;
-        directory->offset = entry->d_off;
-        directory->pending = NULL;
-    }
+    path_of(id, path);
+    answer->of.file = *file;
+    finish(answer, SLOW_DIRECTORY,
+           slow_directory_open(path, &answer->of.file.fh));
 }
 
 static void read_directory(fuse_req_t request, fuse_ino_t id, size_t size,
                            off_t offset, struct fuse_file_info *file)
 {
-    struct directory *directory = (struct directory *)(uintptr_t)file->fh;
-    char *buffer = malloc(size);
+    struct slow_answer *answer = charge(request, SLOW_READDIR);
     ssize_t used = -1;
 
     (void)id;
-    charge(request, SLOW_READDIR);
-    if (!buffer) {
-        fuse_reply_err(request, ENOMEM);
+    if (!answer)
         return;
-    }
-    if (offset != directory->offset) {
-        seekdir(directory->stream, offset);
-        directory->pending = NULL;
-        directory->offset = offset;
-    }
-    used = fill(request, directory, buffer, size);
-    if (used < 0)
-        fuse_reply_err(request, errno);
-    else
-        fuse_reply_buf(request, buffer, (size_t)used);
-    free(buffer);
+    errno = ENOMEM;
+    answer->bytes = malloc(size);
+    if (answer->bytes)
+        used = slow_directory_read(file->fh, request, offset, answer->bytes,
+                                   size);
+    answer->size = used < 0 ? 0 : (size_t)used;
+    finish(answer, SLOW_BYTES, used < 0 ? errno : 0);
 }
 
 static void close_directory(fuse_req_t request, fuse_ino_t id,
                             struct fuse_file_info *file)
 {
-    struct directory *directory = (struct directory *)(uintptr_t)file->fh;
-
     (void)id;
-    closedir(directory->stream);
-    free(directory);
+    slow_directory_close(file->fh);
     fuse_reply_err(request, 0);
 }
 
 static void get_filesystem(fuse_req_t request, fuse_ino_t id)
 {
+    struct slow_answer *answer = charge(request, SLOW_OTHER);
     char path[FD_PATH_SIZE];
-    struct statvfs status;
 
+    if (!answer)
+        return;
     path_of(id, path);
-    charge(request, SLOW_OTHER);
-    if (statvfs(path, &status) == 0)
-        fuse_reply_statfs(request, &status);
-    else
-        fuse_reply_err(request, errno);
+    finish(answer, SLOW_SPACE,
+           statvfs(path, &answer->of.space) == 0 ? 0 : errno);
 }
 
 /* What is not here (flush, extended attributes, ...) the library answers by

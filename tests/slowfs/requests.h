@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #define SLOW_LARGEST_READ                                                     \
-    131072 /* bytes that the kernel may ask for at once */
+    1048576 /* bytes that the kernel may ask for at once */
 
 /* For fuse_session_new(). */
 extern const struct fuse_lowlevel_ops slow_requests;

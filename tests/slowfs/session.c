@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <sched.h>
@@ -11,13 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "answers.h"
+#include "lead.h"
 #include "requests.h"
 
-#define THREADS 128 /* each request that is answered late needs one */
+#define THREADS 64 /* one leads, the others read what is large */
 #define STACK (512 * 1024)
+#define PATH_SIZE 64
 #define QUOTED(x) #x
 #define NUMBER(x) QUOTED(x)
 
@@ -79,6 +85,14 @@ static void take_precedence(void)
         setpriority(PRIO_PROCESS, 0, -20);
 }
 
+/* Take a request, as the leader, and send answers until there is one. */
+static int take(struct fuse_buf *buffer)
+{
+    slow_lead_take();
+    slow_answers_send_until(fuse_session_fd(session));
+    return fuse_session_receive_buf(session, buffer);
+}
+
 /* Serve requests until the filesystem is unmounted. */
 static void *serve(void *argument)
 {
@@ -88,10 +102,11 @@ static void *serve(void *argument)
     (void)argument;
     take_precedence();
     do {
-        got = fuse_session_receive_buf(session, &buffer);
+        got = take(&buffer);
         if (got > 0)
             fuse_session_process_buf(session, &buffer);
     } while (got > 0 || got == -EINTR || got == -EAGAIN);
+    slow_lead_yield();
     free(buffer.mem);
     kill(getpid(), SIGTERM);
     return NULL;
@@ -112,6 +127,27 @@ static int start_threads(void)
     return code;
 }
 
+/* Let the kernel read as far ahead as one request may go, as the clients of
+ * such servers do.  That is the administrator's to say; else it is 128 KiB.
+ * Source: sysfs-class-bdi.
+ */
+static void widen_reads(const char *mountpoint)
+{
+    char path[PATH_SIZE];
+    struct stat status;
+    FILE *file;
+
+    if (stat(mountpoint, &status) != 0)
+        return;
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+             major(status.st_dev), minor(status.st_dev));
+    file = fopen(path, "we");
+    if (!file)
+        return;
+    fprintf(file, "%d\n", SLOW_LARGEST_READ / 1024);
+    fclose(file);
+}
+
 int slow_session_start(const char *mountpoint)
 {
     static char name[] = "slowfs", flag[] = "-o",
@@ -127,9 +163,16 @@ int slow_session_start(const char *mountpoint)
         return -1; /* the library has said why */
     code = take_over();
     if (code == 0)
-        code = start_threads();
+        code = slow_answers_start();
+    if (code == 0 &&
+        fcntl(fuse_session_fd(session), F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+        code = errno;
     if (code == 0)
+        code = start_threads();
+    if (code == 0) {
+        widen_reads(mountpoint);
         return 0;
+    }
     fprintf(stderr, "slowfs: start: %s\n", strerror(abs(code)));
     fuse_session_unmount(session);
     return -1;

@@ -11,7 +11,7 @@
 #define CALIBRATION 100000 /* nanoseconds of service of a probe */
 
 static int64_t meta_ns, rtt_ns, bytes_per_us, cache_ms;
-static int64_t overhead_ns; /* of this machine, without a server */
+static _Atomic int64_t overhead_ns; /* of this machine, without a server */
 static atomic_bool is_calibrating;
 static _Atomic double timeout; /* of what the kernel remembers, in s */
 static struct slow_queue meta = SLOW_QUEUE_INIT;
@@ -46,26 +46,27 @@ static int64_t came_at(void)
     return slow_queue_now() - overhead_ns;
 }
 
-void slow_toll_meta(pid_t thread, enum slow_kind kind)
+int64_t slow_toll_meta(pid_t thread, enum slow_kind kind)
 {
     if (is_calibrating) {
-        slow_queue_sleep(slow_queue_now() + CALIBRATION);
-        return;
+        return slow_queue_now() + CALIBRATION;
     }
     slow_census_count(thread, kind, 0);
-    if (meta_ns || rtt_ns)
-        slow_queue_sleep(slow_queue_take(&meta, came_at(), meta_ns) + rtt_ns);
+    if (!meta_ns && !rtt_ns)
+        return 0;
+    return slow_queue_take(&meta, came_at(), meta_ns) + rtt_ns;
 }
 
-void slow_toll_data(pid_t thread, size_t bytes)
+int64_t slow_toll_data(pid_t thread, size_t bytes)
 {
     int64_t service = 0;
 
     slow_census_count(thread, SLOW_READ, bytes);
     if (bytes_per_us)
         service = (int64_t)bytes * 1000 / bytes_per_us;
-    if (service || rtt_ns)
-        slow_queue_sleep(slow_queue_take(&data, came_at(), service) + rtt_ns);
+    if (!service && !rtt_ns)
+        return 0;
+    return slow_queue_take(&data, came_at(), service) + rtt_ns;
 }
 
 static int compare(const void *a, const void *b)

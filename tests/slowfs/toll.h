@@ -23,11 +23,12 @@ int slow_toll_parse(char *text);
  */
 void slow_toll_calibrate(const char *mountpoint);
 
-/* Count a request of a thread, and wait until it is answered: for anything but
- * a read, and for a read of so many bytes.
+/* Count a request of a thread, and give it to the server: anything but a read,
+ * and a read of so many bytes.  Returns when the answer is due (queue.h), 0 if
+ * it costs no time.
  */
-void slow_toll_meta(pid_t thread, enum slow_kind kind);
-void slow_toll_data(pid_t thread, size_t bytes);
+int64_t slow_toll_meta(pid_t thread, enum slow_kind kind);
+int64_t slow_toll_data(pid_t thread, size_t bytes);
 
 /* Seconds for which the kernel may remember names and attributes. */
 double slow_toll_timeout(void);

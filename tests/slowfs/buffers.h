@@ -1,0 +1,15 @@
+/* Memory for one read each, used again and again: new memory costs as much as
+ * the copying into it.  All calls are thread-safe.
+ */
+#ifndef SLOW_BUFFERS_H
+#define SLOW_BUFFERS_H
+
+#define SLOW_BUFFER_SIZE 1048576
+
+/* Return SLOW_BUFFER_SIZE bytes, the last that were given back if there are
+ * any; NULL without memory.
+ */
+char *slow_buffers_take(void);
+void slow_buffers_give(char *buffer);
+
+#endif
