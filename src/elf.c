@@ -451,6 +451,22 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
     return 0;
 }
 
+int mi_elf_check(const void *head, size_t head_size, size_t size,
+                 struct mi_error *err)
+{
+    struct object object;
+    struct segment segment;
+
+    if (check_ident(head, head_size, err) < 0)
+        return -1;
+    if (open_object(head, size, &object, err) < 0)
+        return -1;
+    if (!within(head_size, object.phoff,
+                object.phnum * (uint64_t)sizeof(segment)))
+        return 0;
+    return check_segments(&object, &segment, err);
+}
+
 void mi_elf_clear(struct mi_elf *elf)
 {
     int saved = errno;

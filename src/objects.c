@@ -19,6 +19,7 @@
 #include "list.h"
 #include "search.h"
 
+#define HEAD_SIZE 4096 /* bytes of an object that tell whether it is whole */
 #define COPY_MAX ((off_t)1 << 30) /* bytes; larger data stays on the tree */
 /* Has what calls dlopen(3) for the interpreter. */
 #define CALLER "PyImport_ImportModule"
@@ -611,27 +612,25 @@ static int judge(struct mi_objects *objects, const char *path,
 {
     struct mi_item item = {.path = (char *)(uintptr_t)path};
     struct mi_entry *entry = &item.entry;
-    struct mi_elf elf = {0};
     struct mi_error why;
-    void *bytes = MAP_FAILED;
+    char head[HEAD_SIZE];
     int file = open_object(objects, &item);
+    ssize_t got = -1;
 
     if (file >= 0)
-        bytes = mmap(NULL, item.size, PROT_READ, MAP_PRIVATE, file, 0);
+        got = pread(file, head, sizeof(head), 0);
     *entry = (struct mi_entry){.query = MI_MIRROR,
                                .kind = MI_KIND_ABSENT,
                                .code = MI_MIRROR_REFUSED,
                                .key = path,
                                .key_size = strlen(path)};
-    if (bytes != MAP_FAILED) {
-        if (mi_elf_parse(bytes, item.size, &elf, &why) != 0 &&
-            why.domain == MI_FORMAT) {
-            entry->code = MI_MIRROR_DAMAGED;
-            entry->payload = why.text;
-            entry->size = strlen(why.text);
-        }
-        mi_elf_clear(&elf);
-        munmap(bytes, item.size);
+    if (got >= 0)
+        atomic_fetch_add(&mi_dirs_traffic(objects->config.dirs)->bytes,
+                         (size_t)got);
+    if (got >= 0 && mi_elf_check(head, (size_t)got, item.size, &why) != 0) {
+        entry->code = MI_MIRROR_DAMAGED;
+        entry->payload = why.text;
+        entry->size = strlen(why.text);
     }
     if (file >= 0)
         close(file);

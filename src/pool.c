@@ -6,8 +6,6 @@
 
 #include "thread.h"
 
-#define THREADS_AT_LEAST 2 /* if one of them is stuck */
-
 struct mi_pool {
     struct mi_pool_config config;
     pthread_mutex_t lock; /* of all below */
@@ -187,7 +185,7 @@ int mi_pool_create(struct mi_pool **result,
     if (!pool)
         return mi_fail_errno(err, "reader");
     pool->config = *config;
-    pool->sensible = THREADS_AT_LEAST;
+    pool->sensible = config->least;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->put, NULL);
     mi_queue_init(&pool->asks);

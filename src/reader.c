@@ -14,6 +14,8 @@
 #include "queue.h"
 #include "shelf.h"
 
+#define LEAST 2 /* threads that answer others, if one of them is stuck */
+
 /* A question that a thread is answering; on that thread's stack. */
 struct flight {
     struct flight *next;
@@ -598,6 +600,7 @@ static int create_pool(struct mi_reader *reader, struct mi_error *err)
 {
     const struct mi_pool_config config = {
         .threads = reader->config.threads,
+        .least = reader->config.alone ? 1 : LEAST,
         .mailbox = reader->config.mailbox,
         .work = on_work,
         .arg = reader,

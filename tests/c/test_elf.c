@@ -43,6 +43,7 @@ enum {
     LOAD_TEXT = PHOFF,
     LOAD_DATA = PHOFF + 56,
     DYNAMIC = PHOFF + 112,
+    HEADERS_END = DYNAMIC + 56,
     DYN = 240,
     DYN_NEEDED_1 = DYN,
     DYN_SONAME = DYN + 16,
@@ -446,6 +447,39 @@ static void test_parse_every_truncation_refused(void)
             text = NULL; /* only the tail is cut */
         expect_size(image, size, text, "truncation");
     }
+}
+
+/* As from the whole image, if the head holds the headers. */
+static void test_check_every_truncation_refused(void)
+{
+    unsigned char image[IMAGE_SIZE];
+    struct mi_error whole, err;
+    struct mi_elf elf;
+    size_t size, head;
+    int rc;
+
+    build(image);
+    for (size = 0; size < IMAGE_SIZE; size++) {
+        rc = mi_elf_parse(image, size, &elf, &whole);
+        if (rc == 0)
+            mi_elf_clear(&elf);
+        head = size < HEADERS_END ? size : HEADERS_END;
+        CHECK(mi_elf_check(image, head, size, &err) == rc);
+        CHECK(rc == 0 || same(err.text, whole.text));
+        CHECK(rc == 0 || err.domain == MI_FORMAT);
+    }
+}
+
+static void test_check_headers_elsewhere_accepted(void)
+{
+    unsigned char image[IMAGE_SIZE];
+    struct mi_error err;
+
+    build(image);
+    CHECK(mi_elf_check(image, HEADERS_END - 1, LOAD_END - 1, &err) == 0);
+    CHECK(mi_elf_check(image, HEADERS_END, LOAD_END - 1, &err) == -1);
+    CHECK(mi_elf_check(image, 63, LOAD_END, &err) == -1);
+    CHECK(mi_elf_check(NULL, 0, 0, &err) == -1);
 }
 
 static void test_parse_nothing_refused(void)
@@ -891,6 +925,8 @@ int main(void)
     test_parse_no_dynamic_needs_nothing();
     test_parse_changed_field_said();
     test_parse_every_truncation_refused();
+    test_check_every_truncation_refused();
+    test_check_headers_elsewhere_accepted();
     test_parse_nothing_refused();
     test_parse_own_executable();
     test_parse_own_executable_truncated();

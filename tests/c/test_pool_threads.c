@@ -6,7 +6,7 @@
 
 #include "../../src/pool.h"
 
-enum { MOST = 8, ITEMS = 60 };
+enum { LEAST = 3, MOST = 8, ITEMS = 60 };
 
 struct place {
     struct mi_pool *pool;
@@ -41,7 +41,8 @@ static void work(void *arg, const void *message, size_t size, int asked)
 
 static void begin(struct place *place, int slow)
 {
-    struct mi_pool_config config = {.threads = MOST, .work = work};
+    struct mi_pool_config config = {
+        .threads = MOST, .least = LEAST, .work = work};
 
     *place = (struct place){.slow = slow, .before = count_threads()};
     check_need(mi_mailbox_create_private(&place->mailbox, NULL) == 0,
@@ -104,9 +105,9 @@ static void test_as_many_as_allowed_while_they_wait(void)
     CHECK(threads_for(10) == MOST);
 }
 
-static void test_two_where_nothing_waits(void)
+static void test_the_least_where_nothing_waits(void)
 {
-    CHECK(threads_for(0) == 2);
+    CHECK(threads_for(0) == LEAST);
 }
 
 static void test_one_while_held_then_all_at_once(void)
@@ -149,7 +150,7 @@ int main(void)
     check_need(pthread_create(&thread, NULL, nothing, NULL) == 0, "thread");
     pthread_join(thread, NULL);
     test_as_many_as_allowed_while_they_wait();
-    test_two_where_nothing_waits();
+    test_the_least_where_nothing_waits();
     test_one_while_held_then_all_at_once();
     test_complete_threads_end_when_all_is_done();
     return check_report();
