@@ -24,7 +24,8 @@
 #define TRIAL_SIZE 64 /* bytes */
 #define YOUNG 60 /* seconds in which a directory may be without its lock */
 #define ATTEMPTS 16
-#define GUARD_FILES 1024 /* descriptors that the guard closes */
+#define GUARD_FILES 1024 /* that the guard closes, where it cannot close all  \
+                          */
 
 /* ---- removing ----------------------------------------------------------- */
 
@@ -74,6 +75,17 @@ static void remove_tree(int dir, int top, const char *name)
 static const char script[] =
     "cd / && { { read -r x || exec rm -rf -- \"$1\"; } <&3 3<&- & }";
 
+/* Nothing else may stay open there: launchers wait for the end of file. */
+static void close_from(posix_spawn_file_actions_t *actions, int first)
+{
+#if __GLIBC_PREREQ(2, 34)
+    posix_spawn_file_actions_addclosefrom_np(actions, first);
+#else
+    for (int i = first; i < GUARD_FILES; i++)
+        posix_spawn_file_actions_addclose(actions, i);
+#endif
+}
+
 static int spawn(int input, const char *path, struct mi_error *err)
 {
     posix_spawn_file_actions_t actions;
@@ -93,9 +105,7 @@ static int spawn(int input, const char *path, struct mi_error *err)
     for (int i = 0; i < 3; i++)
         posix_spawn_file_actions_addopen(&actions, i, "/dev/null", O_RDWR, 0);
     posix_spawn_file_actions_adddup2(&actions, input, 3);
-    /* Nothing else may stay open there: launchers wait for the end of file. */
-    for (int i = 4; i < GUARD_FILES; i++)
-        posix_spawn_file_actions_addclose(&actions, i);
+    close_from(&actions, 4);
     rc = posix_spawn(&child, "/bin/sh", &actions, &attributes, argv,
                      environment);
     posix_spawn_file_actions_destroy(&actions);

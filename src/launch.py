@@ -611,9 +611,9 @@ def run_native(job, options, received):
     startup = core._module("startup")
     loaders = core._module("loaders")
     if job.rank == 0:
-        _check_modules()
         if job.size > 1 and not job.direct:
             job.bcast(startup.pack(loaders.STOCK[:2]))
+        _check_modules()  # while the others start
     _enter(job, options)
     if received is not None:
         startup.restore(received, loaders.STORED)

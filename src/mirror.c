@@ -348,18 +348,40 @@ int mi_mirror_stamp(struct mi_mirror *mirror, const struct mi_part *part,
     return 0;
 }
 
+static int make_one(int dir, const char *path)
+{
+    return mkdirat(dir, path, 0700) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+/* Make the directory 'path', and those above it that are not there: mostly
+ * they are.  'path' is changed meanwhile.
+ */
+static int make_directory(int dir, char *path)
+{
+    char *slash = strrchr(path, '/');
+    int rc;
+
+    if (make_one(dir, path) == 0)
+        return 0;
+    if (errno != ENOENT || !slash)
+        return -1;
+    *slash = '\0';
+    rc = make_directory(dir, path);
+    *slash = '/';
+    return rc == 0 ? make_one(dir, path) : -1;
+}
+
 /* Make the directories of 'path', relative to 'dir'. */
 static int make_parents(int dir, const char *path, struct mi_error *err)
 {
-    char copy[PATH_MAX];
+    char copy[PATH_MAX], *slash;
 
     strcpy(copy, path);
-    for (char *p = strchr(copy, '/'); p; p = strchr(p + 1, '/')) {
-        *p = '\0';
-        if (mkdirat(dir, copy, 0700) != 0 && errno != EEXIST)
-            return mi_fail_errno(err, "cannot make %s in the mirror", copy);
-        *p = '/';
-    }
+    slash = strrchr(copy, '/');
+    if (slash)
+        *slash = '\0';
+    if (slash && make_directory(dir, copy) != 0)
+        return mi_fail_errno(err, "cannot make %s in the mirror", copy);
     return 0;
 }
 
