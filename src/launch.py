@@ -401,6 +401,7 @@ def _finish(options):
     """
     if core.forked():
         return
+    core.collect_last()
     _flush()
     try:
         ranks = core.finish()

@@ -481,19 +481,21 @@ def loaded(int phase, name, uint64_t since):
 
 # ---- garbage collection -----------------------------------------------------
 #
-# What imports allocate stays: to look for garbage in it costs up to a tenth of
-# the start-up.  While the main thread executes modules, the threshold of the
-# youngest generation is very high; there is one all the same, because a
-# program may run inside of an import.  Afterwards what is there belongs to the
-# oldest generation, as it would in the end, without having been looked at.
+# What imports allocate stays: to look for garbage in it again and again costs
+# up to a tenth of the start-up.  While the main thread executes modules, it is
+# looked at once, in parts that the processor's cache holds.  There are
+# thresholds all the same, because a program may run inside of an import.
+# Afterwards what is there belongs to the oldest generation, as it would in the
+# end, where the interpreter would look at it once more before it ends.
 
-POSTPONED = 200_000  # objects of the youngest generation
+POSTPONED = 10_000, 100  # thresholds of the two younger generations
 
 _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
 _set_threshold = None
+cdef object _before = None     # collections of the older generations by then
 cdef object _threshold = None  # what the program's threshold is meanwhile
-cdef Py_ssize_t _count = 0     # objects of the youngest generation before
+cdef object _count = None      # gc.get_count() before
 cdef int _executing = 0        # modules that the main thread executes now
 cdef unsigned long _main_thread = 0
 
@@ -505,10 +507,10 @@ cdef int postpone_collection() except -1:
     _executing += 1
     if _executing == 1:
         threshold = _get_threshold()
-        if 0 < threshold[0] < POSTPONED:
-            _set_threshold(POSTPONED)
+        if 0 < threshold[0] < POSTPONED[0]:
+            _set_threshold(*POSTPONED)
             _threshold = threshold
-            _count = _collector.get_count()[0]
+            _count = _collector.get_count()
     return 0
 
 
@@ -517,15 +519,18 @@ cdef int resume_collection() except -1:
     if PyThread_get_thread_ident() == _main_thread:
         _executing -= 1
         if _executing == 0 and _threshold is not None:
-            if _collector.get_count()[0] - _count > _threshold[0]:
+            count = _collector.get_count()
+            if count[0] - _count[0] > _threshold[0] or count[1:] != _count[1:]:
                 make_old()
             restore_threshold()
     return 0
 
 
 cdef int make_old() except -1:
-    """Move all objects to the oldest generation, which takes no time."""
+    """Move all objects to the oldest generation."""
     if _collector.get_freeze_count() == 0:
+        if _collector.isenabled():
+            _collector.collect(0)
         _collector.freeze()
         _collector.unfreeze()
     return 0
@@ -545,8 +550,24 @@ def _before_threshold(*args, **kwargs):
     return NotImplemented
 
 
+def older_collections():
+    return [each["collections"] for each in _collector.get_stats()[1:]]
+
+
+def collect_last():
+    """At exit: collect the garbage that the program has made, so that the
+    interpreter need not look through all that there is.  Does nothing where
+    the program's objects may be old by now.
+    """
+    if (_collector is None or not _collector.isenabled()
+            or _collector.get_debug() or older_collections() != _before):
+        return
+    _collector.collect(1)
+    _collector.disable()
+
+
 def _put_off_collections():
-    global _collector, _get_threshold, _set_threshold, _main_thread
+    global _collector, _get_threshold, _set_threshold, _main_thread, _before
     import gc
     _main_thread = PyThread_get_thread_ident()
     _get_threshold = gc.get_threshold
@@ -554,6 +575,7 @@ def _put_off_collections():
     gc.get_threshold = stand_in(_get_threshold, _before_threshold, "gc")
     gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
     _collector = gc
+    _before = older_collections()
 
 
 cdef object payload(const mi_record *record):
