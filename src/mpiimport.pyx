@@ -494,6 +494,7 @@ _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
 _set_threshold = None
 cdef object _before = None     # collections of the older generations by then
+cdef object _frozen = None     # not by the program: sizes of the permanent one
 cdef object _threshold = None  # what the program's threshold is meanwhile
 cdef object _count = None      # gc.get_count() before
 cdef int _executing = 0        # modules that the main thread executes now
@@ -528,7 +529,7 @@ cdef int resume_collection() except -1:
 
 cdef int make_old() except -1:
     """Move all objects to the oldest generation."""
-    if _collector.get_freeze_count() == 0:
+    if _collector.get_freeze_count() in _frozen:
         if _collector.isenabled():
             _collector.collect(0)
         _collector.freeze()
@@ -568,6 +569,7 @@ def collect_last():
 
 def _put_off_collections():
     global _collector, _get_threshold, _set_threshold, _main_thread, _before
+    global _frozen
     import gc
     _main_thread = PyThread_get_thread_ident()
     _get_threshold = gc.get_threshold
@@ -576,6 +578,7 @@ def _put_off_collections():
     gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
     _collector = gc
     _before = older_collections()
+    _frozen = 0, gc.get_freeze_count()  # 3.12 begins with some
 
 
 cdef object payload(const mi_record *record):

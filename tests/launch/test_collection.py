@@ -31,6 +31,7 @@ gc.callbacks.append(
     and write(1, f"{rank} {info['generation']}\\n".encode())
 )
 """
+PROGRAM_MAKES = "made = [[] for _ in range({} * gc.get_threshold()[0])]\n"
 # An object that only a collection can free; it needs modules for its end.
 CYCLE = """
 class Cycle:
@@ -81,7 +82,7 @@ def test_import_is_looked_through_once_in_large_parts(reports):
     }
     body = (
         "import watched\n"
-        "more = [[] for _ in range(2000)]\n"
+        "more = [[] for _ in range(4 * gc.get_threshold()[0])]\n"
         "report = [watched.STARTED, len(watched.SEEN)]\n"
     )
     for started, then in reports(modules, body):
@@ -195,8 +196,8 @@ def ends(program, launch):
     ("text", "options", "generations"),
     [
         ("", [], ["1"]),
-        ("less = [[] for _ in range(5000)]\n", [], ["1"]),
-        ("more = [[] for _ in range(20_000)]\n", [], ["2"]),
+        (PROGRAM_MAKES.format(7), [], ["1"]),
+        (PROGRAM_MAKES.format(20), [], ["2"]),
         ("gc.collect()\n", [], ["2"]),
         ("gc.disable()\n", [], []),
         ("", ["--no-gc-defer"], ["2"]),
