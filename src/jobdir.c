@@ -24,8 +24,14 @@
 #define TRIAL_SIZE 64 /* bytes */
 #define YOUNG 60 /* seconds in which a directory may be without its lock */
 #define ATTEMPTS 16
-#define GUARD_FILES 1024 /* that the guard closes, where it cannot close all  \
-                          */
+#ifdef __GLIBC_PREREQ
+#if __GLIBC_PREREQ(2, 34)
+#define HAVE_CLOSEFROM
+#endif
+#endif
+#define GUARD_FILES                                                           \
+    1024 /* that the guard closes, where it cannot close all                  \
+          */
 
 /* ---- removing ----------------------------------------------------------- */
 
@@ -78,7 +84,7 @@ static const char script[] =
 /* Nothing else may stay open there: launchers wait for the end of file. */
 static void close_from(posix_spawn_file_actions_t *actions, int first)
 {
-#if __GLIBC_PREREQ(2, 34)
+#ifdef HAVE_CLOSEFROM
     posix_spawn_file_actions_addclosefrom_np(actions, first);
 #else
     for (int i = first; i < GUARD_FILES; i++)

@@ -401,7 +401,6 @@ def _finish(options):
     """
     if core.forked():
         return
-    core.collect_last()
     _flush()
     try:
         ranks = core.finish()

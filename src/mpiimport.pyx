@@ -486,14 +486,13 @@ def loaded(int phase, name, uint64_t since):
 # looked at once, in parts that the processor's cache holds.  There are
 # thresholds all the same, because a program may run inside of an import.
 # Afterwards what is there belongs to the oldest generation, as it would in the
-# end, where the interpreter would look at it once more before it ends.
+# end.
 
 POSTPONED = 10_000, 100  # thresholds of the two younger generations
 
 _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
 _set_threshold = None
-cdef object _before = None     # collections of the older generations by then
 cdef object _frozen = None     # not by the program: sizes of the permanent one
 cdef object _threshold = None  # what the program's threshold is meanwhile
 cdef object _count = None      # gc.get_count() before
@@ -551,24 +550,8 @@ def _before_threshold(*args, **kwargs):
     return NotImplemented
 
 
-def older_collections():
-    return [each["collections"] for each in _collector.get_stats()[1:]]
-
-
-def collect_last():
-    """At exit: collect the garbage that the program has made, so that the
-    interpreter need not look through all that there is.  Does nothing where
-    the program's objects may be old by now.
-    """
-    if (_collector is None or not _collector.isenabled()
-            or _collector.get_debug() or older_collections() != _before):
-        return
-    _collector.collect(1)
-    _collector.disable()
-
-
 def _put_off_collections():
-    global _collector, _get_threshold, _set_threshold, _main_thread, _before
+    global _collector, _get_threshold, _set_threshold, _main_thread
     global _frozen
     import gc
     _main_thread = PyThread_get_thread_ident()
@@ -577,7 +560,6 @@ def _put_off_collections():
     gc.get_threshold = stand_in(_get_threshold, _before_threshold, "gc")
     gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
     _collector = gc
-    _before = older_collections()
     _frozen = 0, gc.get_freeze_count()  # 3.12 begins with some
 
 

@@ -1,5 +1,5 @@
 """Garbage collection is put off while modules are imported, and is as it was
-then; at the end it spares what imports have made.
+then.
 """
 
 import json
@@ -19,19 +19,6 @@ gc.callbacks.append(
     lambda phase, info: phase == "start" and SEEN.append(info["generation"])
 )
 """
-# Those that are collected when the program is over.
-WATCH_END = """
-import gc
-import os
-import sys
-RANK = os.environ["PMI_RANK"]
-gc.callbacks.append(
-    lambda phase, info, write=os.write, rank=RANK: phase == "start"
-    and hasattr(sys, "over")
-    and write(1, f"{rank} {info['generation']}\\n".encode())
-)
-"""
-PROGRAM_MAKES = "made = [[] for _ in range({} * gc.get_threshold()[0])]\n"
 # An object that only a collection can free; it needs modules for its end.
 CYCLE = """
 class Cycle:
@@ -193,43 +180,39 @@ def ends(program, launch):
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "generations"),
+    ("text", "said"),
     [
-        ("", [], ["1"]),
-        (PROGRAM_MAKES.format(7), [], ["1"]),
-        (PROGRAM_MAKES.format(20), [], ["2"]),
-        ("gc.collect()\n", [], ["2"]),
-        ("gc.disable()\n", [], []),
-        ("", ["--no-gc-defer"], ["2"]),
+        (
+            "import large, late, small\n"
+            "import cycle\n"
+            "cycle.Cycle('program')\n"
+            "kept = cycle.Cycle('kept')\n"
+            "del kept\n",
+            ["kept", "large", "late", "program", "small"],
+        ),
+        (
+            "import cycle\n"
+            "kept = cycle.Cycle('before')\n"
+            "import late\n"
+            "del kept\n",
+            ["before", "late"],
+        ),
+        ("import app\n", ["app", "late"]),
+        (
+            "import atexit, cycle\n"
+            "atexit.register(cycle.Cycle('atexit').__init__, 'atexit')\n",
+            ["atexit"],
+        ),
     ],
 )
-def test_end_looks_through_what_the_program_may_have_made(
-    ends, text, options, generations
-):
-    modules = {"large": ALLOCATE}
-    program = f"{WATCH_END}\nimport large\n{text}\nsys.over = True\n"
-    assert ends(modules, program, *options) == [generations] * RANKS
-
-
-def test_end_with_debug_flags_is_the_interpreters(ends):
-    program = WATCH_END + "gc.set_debug(gc.DEBUG_STATS)\nsys.over = True\n"
-    assert ends({}, program) == [["2"]] * RANKS
-
-
-def test_garbage_of_program_and_imports_ends_while_modules_are_there(ends):
+def test_garbage_ends_while_modules_are_there(ends, text, said):
     modules = {
         "cycle": CYCLE,
         "large": "import cycle\ncycle.Cycle('large')\n" + ALLOCATE,
         "late": ALLOCATE + "import cycle\ncycle.Cycle('late')\n",
         "small": "import cycle\ncycle.Cycle('small')\n",
+        "app": "import cycle, sys\nkept = cycle.Cycle('app')\nimport late\n"
+        "del kept\nsys.exit()\n",
     }
-    program = (
-        "import large, late, small\n"
-        "import cycle\n"
-        "cycle.Cycle('program')\n"
-        "kept = cycle.Cycle('kept')\n"
-        "del kept\n"
-    )
-    said = ["kept", "large", "late", "program", "small"]
-    for rank in ends(modules, program):
+    for rank in ends(modules, text):
         assert sorted(rank) == said

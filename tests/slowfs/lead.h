@@ -2,8 +2,9 @@
  *
  * It takes them from the kernel, works them out, and sends the answers when
  * they are due, so that a request costs few changes from thread to thread.
- * What would keep it is done after slow_lead_yield(): another thread leads
- * meanwhile.  All calls are thread-safe.
+ * What keeps it for long, a large read or a look at /proc, is done after
+ * slow_lead_yield(): another thread leads meanwhile.  The rest is quick if the
+ * source is in the machine's memory, as it should be.  All calls are thread-safe.
  */
 #ifndef SLOW_LEAD_H
 #define SLOW_LEAD_H

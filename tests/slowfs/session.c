@@ -21,7 +21,7 @@
 #include "lead.h"
 #include "requests.h"
 
-#define THREADS 64 /* one leads, the others read what is large */
+#define THREADS 192 /* one leads, the others read what is large */
 #define STACK (512 * 1024)
 #define PATH_SIZE 64
 #define QUOTED(x) #x
