@@ -29,9 +29,7 @@
 #define HAVE_CLOSEFROM
 #endif
 #endif
-#define GUARD_FILES                                                           \
-    1024 /* that the guard closes, where it cannot close all                  \
-          */
+#define GUARD_FILES 1024 /* closed where not all can be */
 
 /* ---- removing ----------------------------------------------------------- */
 

@@ -10,7 +10,7 @@ RANKS = 2
 
 ALLOCATE = "KEPT = [[] for _ in range(20_000)]\n"
 
-# In a module: the generations that are collected while it is executed, in SEEN.
+# In a module: the generations that are collected meanwhile, in SEEN.
 WATCH = """
 import gc
 import sys
