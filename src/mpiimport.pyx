@@ -551,8 +551,7 @@ def _before_threshold(*args, **kwargs):
 
 
 def _put_off_collections():
-    global _collector, _get_threshold, _set_threshold, _main_thread
-    global _frozen
+    global _collector, _get_threshold, _set_threshold, _frozen, _main_thread
     import gc
     _main_thread = PyThread_get_thread_ident()
     _get_threshold = gc.get_threshold

@@ -17,7 +17,7 @@ enum slow_shape {
     SLOW_ENTRY,  /* a name's node, which is forgotten if nobody waits */
     SLOW_ATTRIBUTES,
     SLOW_FILE,      /* an opened one: 'file', a descriptor in 'fh' */
-    SLOW_DIRECTORY, /* another one: 'file', a struct slow_directory in 'fh' */
+    SLOW_DIRECTORY, /* another one: 'file', what directory.h opens in 'fh' */
     SLOW_BYTES,     /* 'size' bytes of 'bytes' */
     SLOW_SPACE,
 };

@@ -5,7 +5,7 @@
 
 union buffer {
     union buffer *next; /* while nobody has it */
-    char bytes[SLOW_BUFFER_SIZE];
+    char bytes[SLOW_LARGEST_READ];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

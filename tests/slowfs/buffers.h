@@ -4,9 +4,9 @@
 #ifndef SLOW_BUFFERS_H
 #define SLOW_BUFFERS_H
 
-#define SLOW_BUFFER_SIZE 1048576
+#define SLOW_LARGEST_READ 1048576 /* bytes in one request */
 
-/* Return SLOW_BUFFER_SIZE bytes, the last that were given back if there are
+/* Return SLOW_LARGEST_READ bytes, the last that were given back if there are
  * any; NULL without memory.
  */
 char *slow_buffers_take(void);

@@ -4,7 +4,8 @@
  * they are due, so that a request costs few changes from thread to thread.
  * What keeps it for long, a large read or a look at /proc, is done after
  * slow_lead_yield(): another thread leads meanwhile.  The rest is quick if the
- * source is in the machine's memory, as it should be.  All calls are thread-safe.
+ * source is in the machine's memory, as it should be.  All calls are
+ * thread-safe.
  */
 #ifndef SLOW_LEAD_H
 #define SLOW_LEAD_H

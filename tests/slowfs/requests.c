@@ -204,7 +204,8 @@ static void read_file(fuse_req_t request, fuse_ino_t id, size_t size,
         read_small(request, (int)file->fh, size, offset);
     else
         read_large(request, (int)file->fh,
-                   size < SLOW_BUFFER_SIZE ? size : SLOW_BUFFER_SIZE, offset);
+                   size < SLOW_LARGEST_READ ? size : SLOW_LARGEST_READ,
+                   offset);
 }
 
 static void close_file(fuse_req_t request, fuse_ino_t id,

@@ -9,9 +9,6 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
-#define SLOW_LARGEST_READ                                                     \
-    1048576 /* bytes that the kernel may ask for at once */
-
 /* For fuse_session_new(). */
 extern const struct fuse_lowlevel_ops slow_requests;
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "answers.h"
+#include "buffers.h"
 #include "lead.h"
 #include "requests.h"
 

@@ -48,9 +48,8 @@ static int64_t came_at(void)
 
 int64_t slow_toll_meta(pid_t thread, enum slow_kind kind)
 {
-    if (is_calibrating) {
+    if (is_calibrating)
         return slow_queue_now() + CALIBRATION;
-    }
     slow_census_count(thread, kind, 0);
     if (!meta_ns && !rtt_ns)
         return 0;
