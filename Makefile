@@ -112,7 +112,8 @@ $(B)/flags: FORCE
 
 EXTENSION := bin/mpiimport$(EXT_SUFFIX)
 EMBEDDED := src/data.py src/report.py src/launch.py src/loaders.py \
-	src/startup.py src/views.py site/mpisite.py
+	src/prepare.py src/scandir.py src/serve.py src/startup.py \
+	src/views.py site/mpisite.py
 CYTHON_SOURCES := $(wildcard src/*.pyx src/*.pxd src/*.pxi)
 
 build/embedded.h: tools/embed.py $(EMBEDDED) $(VENV)/config.mk

@@ -7,12 +7,11 @@ has no answer, the genuine function is called with the same arguments.
 A stand-in is a built-in function (standin.h) that first calls one of the
 functions here.  What that returns decides: NotImplemented, the genuine
 function is called; an exception is raised; a tuple (args, kwargs), the genuine
-function is called with these; all else is the result.
+function is called with these; all else is the result.  serve.py puts them
+into place.
 Source: Python's Library Reference, os and io.
 """
 
-import builtins
-import io
 import os
 import posix
 import sys
@@ -38,6 +37,14 @@ _active = False
 _descriptors = False  # there may be a descriptor of one of the directories
 
 
+def turn_on(roots, inner, points, above, apart):
+    """Serve from now on what belongs to these.  Local."""
+    global _above, _active, _apart, _inner, _points, _roots
+    _roots, _inner, _apart = roots, inner, apart
+    _points, _above = points, above
+    _active = True
+
+
 def turn_off():
     """From now on every path is looked for by stock means.  Local."""
     global _active
@@ -47,7 +54,7 @@ def turn_off():
 # ---- which paths ------------------------------------------------------------
 
 
-def _is_below(path, directories):
+def is_below(path, directories):
     """Is the normalised 'path' one of these, or below one of them?"""
     for directory in directories:
         if path.startswith(directory) and (
@@ -60,9 +67,9 @@ def _is_below(path, directories):
 def _is_environment(path):
     """Does the normalised 'path' belong to the installed environment?"""
     return (
-        _is_below(path, _roots)
+        is_below(path, _roots)
         and "/__pycache__" not in path
-        and (_is_below(path, _inner) or not _is_below(path, _apart))
+        and (is_below(path, _inner) or not is_below(path, _apart))
     )
 
 
@@ -91,7 +98,7 @@ def _is_touched(path):
         return False
     path = os.path.normpath(path)
     return _is_environment(path) or any(
-        _is_below(root, (path,)) for root in _roots
+        is_below(root, (path,)) for root in _roots
     )
 
 
@@ -124,7 +131,7 @@ def _look(path, follow):
     return _error(members, path) if type(members) is int else _result(members)
 
 
-def _stat(*args, **options):
+def stat(*args, **options):
     if len(args) != 1 or not options.keys() <= {"dir_fd", "follow_symlinks"}:
         return NotImplemented
     if options.get("dir_fd") is not None:
@@ -132,13 +139,13 @@ def _stat(*args, **options):
     return _look(args[0], bool(options.get("follow_symlinks", True)))
 
 
-def _lstat(*args, **options):
+def lstat(*args, **options):
     if len(args) != 1 or options:
         return NotImplemented
     return _look(args[0], False)
 
 
-def _readlink(*args, **options):
+def readlink(*args, **options):
     key = None
     if len(args) == 1 and not options:
         key = _status_key(args[0])
@@ -161,7 +168,7 @@ def _may(mode, members):
     return True if granted & mode == mode else None
 
 
-def _access(*args, **options):
+def access(*args, **options):
     if len(args) != 2 or options or type(args[1]) is not int:
         return NotImplemented
     path, mode = args
@@ -177,7 +184,7 @@ def _access(*args, **options):
     return True if may else NotImplemented
 
 
-def _listdir(*args, **options):
+def listdir(*args, **options):
     key = _key(args[0]) if len(args) == 1 and not options else None
     entries = core.file_entries(key) if key is not None else None
     if entries is None:
@@ -188,96 +195,7 @@ def _listdir(*args, **options):
     return [entry[0] for entry in entries]
 
 
-# ---- os.scandir() -----------------------------------------------------------
-
-
-class DirEntry:
-    """An os.DirEntry, of which only os.scandir() can make one."""
-
-    __slots__ = ("_kind", "_link", "_status", "name", "path")
-
-    def __init__(self, directory, name, kind, link):
-        self.name = name
-        self.path = os.path.join(directory, name)
-        self._kind = kind
-        self._link = link
-        self._status = {}
-
-    def __fspath__(self):
-        return self.path
-
-    def __repr__(self):
-        return f"<DirEntry {self.name!r}>"
-
-    def is_symlink(self):
-        """Return whether the entry is a symbolic link."""
-        return self._link
-
-    def _is(self, kind, follow):
-        if not self._link:
-            return self._kind == kind
-        if follow and self._kind == "o":
-            try:
-                self.stat()  # it may lead nowhere, or in circles
-            except FileNotFoundError:
-                return False
-        return follow and self._kind == kind
-
-    def is_dir(self, *, follow_symlinks=True):
-        """Return whether the entry is a directory."""
-        return self._is("d", follow_symlinks)
-
-    def is_file(self, *, follow_symlinks=True):
-        """Return whether the entry is a regular file."""
-        return self._is("f", follow_symlinks)
-
-    def is_junction(self):
-        """Return False: there are none here."""
-        return False
-
-    def stat(self, *, follow_symlinks=True):
-        """Return the os.stat_result of the entry.  OSError as os.stat()."""
-        follow = bool(follow_symlinks and self._link)
-        if follow not in self._status:
-            self._status[follow] = os.stat(self.path, follow_symlinks=follow)
-        return self._status[follow]
-
-    def inode(self):
-        """Return the inode number of the entry itself."""
-        return self.stat(follow_symlinks=False).st_ino
-
-
-DirEntry.__module__ = "posix"
-
-
-class ScandirIterator:
-    """What os.scandir() returns."""
-
-    def __init__(self, directory, entries):
-        self._directory = directory
-        self._entries = iter(entries)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return DirEntry(self._directory, *next(self._entries))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
-
-    def close(self):
-        """End the iteration."""
-        self._entries = iter(())
-
-
-ScandirIterator.__module__ = "posix"
-
-
-def _scandir(*args, **options):
+def scandir(*args, **options):
     key = _key(args[0]) if len(args) == 1 and not options else None
     entries = core.file_entries(key) if key is not None else None
     if entries is None:
@@ -285,13 +203,14 @@ def _scandir(*args, **options):
     sys.audit("os.scandir", args[0])
     if type(entries) is int:
         return _error(entries, args[0])
-    return ScandirIterator(os.fspath(args[0]), entries)
+    iterator = core._module("scandir").ScandirIterator
+    return iterator(os.fspath(args[0]), entries)
 
 
 # ---- opening ----------------------------------------------------------------
 
 
-def _os_open(*args, **options):
+def os_open(*args, **options):
     global _descriptors
     if len(args) < 2 or options.get("dir_fd") is not None:
         return NotImplemented
@@ -318,7 +237,7 @@ def _os_open(*args, **options):
         return NotImplemented
 
 
-def _open(*args, **options):
+def open_file(*args, **options):
     file = _first(args, options, "file")
     mode = args[1] if len(args) > 1 else options.get("mode", "r")
     opener = args[7] if len(args) > 7 else options.get("opener")
@@ -341,7 +260,7 @@ def _open(*args, **options):
 # ---- what writes ------------------------------------------------------------
 
 
-def _writer(*args, **options):
+def writer(*args, **options):
     if not _active:
         return NotImplemented
     for value in (*args, *options.values()):
@@ -351,154 +270,3 @@ def _writer(*args, **options):
     if _descriptors and any(name.endswith("dir_fd") for name in options):
         turn_off()
     return NotImplemented
-
-
-# ---- putting it into place --------------------------------------------------
-
-READERS = {
-    "stat": _stat,
-    "lstat": _lstat,
-    "access": _access,
-    "readlink": _readlink,
-    "listdir": _listdir,
-    "scandir": _scandir,
-    "open": _os_open,
-}
-WRITERS = (
-    *("chmod", "chown", "lchown", "link", "mkdir", "mkfifo", "mknod"),
-    *("remove", "removexattr", "rename", "replace", "rmdir", "setxattr"),
-    *("symlink", "truncate", "unlink", "utime"),
-)
-# Prefixes below which others have their files, too.
-SYSTEM = ("/", "/usr", "/usr/local")
-# Whose names stay the genuine ones: what importlib and we ourselves use.
-ALONE = ("posix", "_io", "_frozen_importlib", "_frozen_importlib_external")
-
-
-def _site_directories():
-    """The directories that site may have added to sys.path."""
-    site = sys.modules.get("site")
-    if site is None or sys.flags.no_site:
-        return []
-    found = list(site.getsitepackages())
-    if site.ENABLE_USER_SITE and site.USER_SITE:
-        found.append(site.USER_SITE)
-    return found
-
-
-def _tops():
-    """The prefixes, and the library directories that are in none of them."""
-    prefixes = (sys.prefix, sys.exec_prefix, sys.base_prefix)
-    found = [os.path.normpath(path) for path in prefixes]
-    for path in _site_directories():
-        if path.startswith("/") and not _is_below(path, found):
-            found.append(os.path.normpath(path))
-    return list(dict.fromkeys(found))
-
-
-def _names(job, tops):
-    """These directories and what they are called without symbolic links,
-    which is what Path.resolve() makes of them: [(path, name), ...].
-    """
-    found = [(top, top) for top in tops if job.is_shared(top)]
-    for top, _ in list(found):
-        real = core.file_real(top)
-        if type(real) is str and real != top and job.is_shared(real):
-            found.append((top, real))
-    return found
-
-
-def _ancestors(path):
-    """The directories above a normalised path, but for the root."""
-    while (path := os.path.dirname(path)) != "/":
-        yield path
-
-
-def _settle(job):
-    """Find out which directories are served, and which paths besides."""
-    global _above, _inner, _points, _roots
-    tops = _tops()
-    sites = [os.path.normpath(path) for path in _site_directories()]
-    inner, shares, points = {}, {}, set()
-    for top, name in _names(job, tops):
-        if top in sites:
-            inner[name] = None
-            continue
-        version = "python{}.{}".format(*sys.version_info)
-        for library in ("lib", "lib64"):
-            inner[f"{name}/{library}/{version}"] = None
-            points.add(f"{name}/{library}")
-        points.add(name)
-        for site in sites:
-            if _is_below(site, (top,)):
-                inner[name + site[len(top) :]] = None
-        if top not in SYSTEM:
-            shares[f"{name}/share"] = None
-    _inner = tuple(inner)
-    _roots = (*inner, *shares)
-    _points = points - set(SYSTEM)
-    _above = {
-        above
-        for path in _points
-        for above in _ancestors(path)
-        if job.is_shared(above)
-    }
-
-
-def announce():
-    """Rank 0: have read what the others are about to ask.  Local."""
-    for path in _tops():
-        core.prefetch("real", path)
-
-
-def _program_directories(first):
-    """The program's own directories: never served."""
-    found = [*first, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    here = posix.getcwd()
-    return tuple(
-        os.path.normpath(os.path.join(here, path)) for path in {*found, here}
-    )
-
-
-def _replace(places):
-    """Put stand-ins wherever a genuine function is: {genuine: stand-in}."""
-    for name in dir(os):
-        if name.startswith("supports_"):
-            functions = getattr(os, name)
-            if isinstance(functions, set):
-                functions |= {
-                    places[one] for one in functions if one in places
-                }
-    for name, module in list(sys.modules.items()):
-        if name in ALONE or name.partition(".")[0] == "mpiimport":
-            continue
-        if type(module) is not type(sys):
-            continue
-        members = module.__dict__
-        for member, value in list(members.items()):
-            if type(value) is type(len) and value in places:
-                members[member] = places[value]
-
-
-def install(job, first):
-    """Serve the data of installed packages from now on.  Local.
-
-    first  the program's own directories on sys.path
-    """
-    global _active, _apart
-    try:
-        own = _program_directories(first)
-    except OSError:
-        return  # no working directory
-    _settle(job)
-    if not _roots:
-        return
-    _apart = tuple(path for path in own if _is_below(path, _roots))
-    places = {io.open: core.stand_in(builtins.open, _open, "io")}
-    functions = {**READERS, **dict.fromkeys(WRITERS, _writer)}
-    for name, function in functions.items():
-        genuine = getattr(os, name, None)
-        if type(genuine) is type(len):
-            places[genuine] = core.stand_in(genuine, function, "os")
-    _replace(places)
-    _active = True

@@ -139,6 +139,18 @@ def _look_when_executed(module):
 LOOKERS = {}
 
 
+def _share_path(module, path):
+    """Have importlib's words for a module's file be one string with the
+    code's own: each module has about a hundred bytes less.
+    """
+    names = module.__dict__
+    if names.get("__file__") == path:
+        names["__file__"] = path
+    spec = names.get("__spec__")
+    if type(spec) is ModuleSpec and spec.origin == path:
+        spec.origin = path
+
+
 class _Timed:
     """Mix-in: time and count.
 
@@ -156,6 +168,8 @@ class _Timed:
             if module.__name__ in LOOKERS:
                 finish = LOOKERS[module.__name__](module)
             super().exec_module(module)
+            if self.mpi_phase == LOAD:
+                _share_path(module, self.path)
             if finish is not None:
                 finish()
         except BaseException as error:
@@ -268,6 +282,8 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
             _forget_frame(error)
             raise
         _imp._fix_co_filename(code, path)
+        if path is self.path:
+            self.path = code.co_filename
         return code
 
 

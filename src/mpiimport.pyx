@@ -29,6 +29,15 @@ import posix
 
 cdef extern from "Python.h":
     enum: PyBUF_READ
+    enum: PY_MINOR_VERSION
+    enum: Py_file_input
+    enum: PyCF_IGNORE_COOKIE
+    enum: PyCF_SOURCE_IS_UTF8
+    ctypedef struct PyCompilerFlags:
+        int cf_flags
+        int cf_feature_version
+    object Py_CompileStringObject(const char *, object, int,
+                                  PyCompilerFlags *, int)
     void PyErr_PrintEx(int)
     void PyErr_Restore(PyObject *, PyObject *, PyObject *)
     void PyStructSequence_SetItem(object, Py_ssize_t, object)
@@ -108,7 +117,9 @@ def _module(name):
 
 def _forget(name):
     """The embedded module 'name' is not needed any more: free its memory."""
-    sys.modules.pop("mpiimport." + name, None)
+    module = sys.modules.pop("mpiimport." + name, None)
+    if module is not None:
+        module.__dict__.clear()  # or its functions keep each other
 
 
 # ---- the command line -------------------------------------------------------
@@ -643,9 +654,9 @@ def bytecode(path):
     if job.is_direct():
         return None
     if mi_job_size(job.job) == 1:
-        data = contents(job, MI_CODE, path, cache_from_source, &code)
+        data = contents(job, MI_CODE, path, _cached_path, &code)
         return PENDING if code == MI_CODE_PENDING else data
-    record = job.ask(MI_CODE, path, cache_from_source)
+    record = job.ask(MI_CODE, path, _cached_path)
     if record == NULL:
         return None
     avoid(job, 2)
@@ -1203,10 +1214,10 @@ class StoreFinder(FileFinder):
         spec._set_fileattr = True
         if package is not None:
             spec.submodule_search_locations = [package]
-        if ending == ".py" and _cached_ending and sys.pycache_prefix is None:
-            # What spec.cached would work out.
-            head, _, tail = stem.rpartition("/")
-            spec.cached = f"{head}/__pycache__/{tail}{_cached_ending}"
+        if ending == ".py":
+            cached = cached_beside(stem)
+            if cached is not None:  # what spec.cached would work out
+                spec.cached = cached
         return spec
 
     def invalidate_caches(self):
@@ -1267,6 +1278,20 @@ def path_hook(path):
             return _stock_hook(path, loaders)
         raise ImportError("only directories are supported", path=path)
     return StoreFinder(path, loaders)
+
+
+cdef object cached_beside(stem):
+    """cache_from_source(stem + ".py"), or None: that has to work it out."""
+    if _cached_ending is None or sys.pycache_prefix is not None:
+        return None
+    head, _, tail = stem.rpartition("/")
+    return f"{head}/__pycache__/{tail}{_cached_ending}"
+
+
+def _cached_path(path):
+    """cache_from_source(path), which takes longer."""
+    cached = cached_beside(path[:-3]) if path.endswith(".py") else None
+    return cached if cached is not None else cache_from_source(path)
 
 
 cdef list _suffix_bytes = []
@@ -1715,6 +1740,26 @@ def call_alone(function, *args):
     what they say under plain Python.
     """
     return mi_call_alone(function, args)
+
+
+def compile_program(source, filename):
+    """compile(source, filename, "exec", dont_inherit=True), for str or bytes.
+
+    The built-in function asks first whether it is given a syntax tree, for
+    which it makes the hundred types of the module ast: 0.2 MiB in each rank.
+    """
+    cdef PyCompilerFlags flags
+    cdef bytes text
+    flags.cf_flags = PyCF_SOURCE_IS_UTF8
+    flags.cf_feature_version = PY_MINOR_VERSION
+    if isinstance(source, str):
+        flags.cf_flags |= PyCF_IGNORE_COOKIE
+        text = source.encode()
+    else:
+        text = source
+    if b"\0" in text:  # it says what is wrong with that
+        return compile(source, filename, "exec", dont_inherit=True)
+    return Py_CompileStringObject(text, filename, Py_file_input, &flags, -1)
 
 
 def set_flag(name, value):

@@ -4,6 +4,8 @@ Pure: no input or output, no MPI.  The meaning of the phases and of every
 field is in docs/timing.md.  Seconds are floats, bytes and counts integers.
 """
 
+from _codecs import utf_16_be_encode
+
 SCHEMA = 1
 PHASES = (
     "FIND",
@@ -76,20 +78,48 @@ def text(report, verbose):
 
 
 def to_json(report):
-    """Return the report as JSON text: a line per field, a line per rank."""
-    import json  # only where a file was asked for
+    """Return the report as JSON text: a line per field, a line per rank.
 
-    def dump(value):
-        return json.dumps(value, allow_nan=False)
-
+    ValueError where a number is none.  Without the module json, which would
+    be looked for on the shared tree after the job.  Source: RFC 8259.
+    """
     fields = []
     for name, value in report.items():
         if name == "ranks" and value:
-            rows = ",\n".join("  " + dump(rank) for rank in value)
-            fields.append(f"{dump(name)}: [\n{rows}\n ]")
+            rows = ",\n".join("  " + _dump(rank) for rank in value)
+            fields.append(f"{_string(name)}: [\n{rows}\n ]")
         else:
-            fields.append(f"{dump(name)}: {dump(value)}")
+            fields.append(f"{_string(name)}: {_dump(value)}")
     return "{\n " + ",\n ".join(fields) + "\n}\n"
+
+
+def _dump(value):
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, dict):
+        items = [f"{_string(key)}: {_dump(it)}" for key, it in value.items()]
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_dump, value)) + "]"
+    if isinstance(value, float) and value - value != 0:
+        raise ValueError(f"{value} has no JSON")
+    constants = {None: "null", False: "false", True: "true"}
+    return repr(value) if type(value) in (int, float) else constants[value]
+
+
+def _string(text):
+    """All but what is printable in ASCII as UTF-16 in \\uXXXX."""
+    if text.isascii() and text.isprintable() and not set(text) & {'"', "\\"}:
+        return f'"{text}"'
+    units, _ = utf_16_be_encode(text, "surrogatepass")
+    codes = [units[i] << 8 | units[i + 1] for i in range(0, len(units), 2)]
+    marks = [
+        chr(code)
+        if 32 <= code < 127 and code not in b'"\\'
+        else f"\\u{code:04x}"
+        for code in codes
+    ]
+    return '"' + "".join(marks) + '"'
 
 
 def _cell(rank, name):

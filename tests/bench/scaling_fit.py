@@ -71,34 +71,46 @@ def program_of(plain, cache, nothing):
     }
 
 
+def middle_turn(runs, local):
+    """Return (run, local run of the same turn) of the turn whose ratio is the
+    median.
+
+    runs  those of the first turns at least
+    """
+    turns = sorted(
+        zip(runs, local, strict=False),
+        key=lambda turn: turn[0]["wall"] / turn[1]["wall"],
+    )
+    return turns[(len(turns) - 1) // 2]
+
+
 def runs_of(result, name, role):
-    """Return the emulated runs as a flat list."""
+    """Return the emulated runs, the middle turn of each, as a flat list."""
     emulate = result["emulate"]
     rows = []
     others = result["machine"]["others"]
     for ranks, found in result["counts"].items():
-        local = found["local"][0]
         for label, kind in KINDS.items():
-            for run in found.get(label, []):
-                alike = kind in ("stock", "names")
-                if not alike and int(ranks) == 1:
-                    continue  # it reads in a way of its own
-                each = int(ranks) - 1 if alike else 0
-                who = "others" if each else "first"
-                rows.append({
-                    "role": role,
-                    "program": name,
-                    "kind": kind,
-                    "ranks": int(ranks),
-                    "meta_us": emulate["meta-us"],
-                    "rtt_us": emulate["rtt-us"],
-                    "requests": metadata(run, who) // (each or 1),
-                    "reads": run["operations"][who]["read"] // (each or 1),
-                    "others": round(others[many(int(ranks))], 2),
-                    "busy": round(run["busy"]["meta"], 2),
-                    "wall": round(run["wall"], 2),
-                    "local": round(local["wall"], 2),
-                })  # fmt: skip
+            alike = kind in ("stock", "names")
+            if label not in found or (not alike and int(ranks) == 1):
+                continue  # a rank that is alone reads in a way of its own
+            run, local = middle_turn(found[label], found["local"])
+            each = int(ranks) - 1 if alike else 0
+            who = "others" if each else "first"
+            rows.append({
+                "role": role,
+                "program": name,
+                "kind": kind,
+                "ranks": int(ranks),
+                "meta_us": emulate["meta-us"],
+                "rtt_us": emulate["rtt-us"],
+                "requests": metadata(run, who) // (each or 1),
+                "reads": run["operations"][who]["read"] // (each or 1),
+                "others": round(others[many(int(ranks))], 2),
+                "busy": round(run["busy"]["meta"], 2),
+                "wall": round(run["wall"], 2),
+                "local": round(local["wall"], 2),
+            })  # fmt: skip
     return rows
 
 
