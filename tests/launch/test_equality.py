@@ -707,6 +707,47 @@ def test_modules_of_the_start_as_stock(launch, stock, program, options, env):
         assert not wrong, f"rank {rank}: (where, plain, here): {wrong}"
 
 
+# ---- what stays in memory ---------------------------------------------------
+
+KEPT = """
+import sys
+
+TREES = [kind for kind in object.__subclasses__() if kind.__name__ == "AST"]
+import colorsys
+
+code = colorsys.rgb_to_yiq.__code__
+report({
+    "file": colorsys.__file__,
+    "once": colorsys.__file__
+        is colorsys.__spec__.origin
+        is colorsys.__loader__.path
+        is code.co_filename,
+    "trees": len(TREES),
+    "ours": sorted(m[10:] for m in sys.modules if m.startswith("mpiimport.")),
+})
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "-c"])
+def test_nothing_is_kept_that_the_program_does_not_need(
+    launch, stock, program, way
+):
+    """Modules of the start, types of syntax trees, names of one file."""
+    args = [program(KEPT)]
+    if way == "-c":
+        text = pathlib.Path(args[0]).read_text(encoding="utf-8")
+        args = ["-c", text]
+    (expected,) = stock(args).reports.values()
+    result = launch(RANKS, args, nodes="two")
+    assert result.status == 0 and len(result.reports) == RANKS, str(result)
+    for rank, found in result.reports.items():
+        assert found["file"] == expected["file"], rank
+        assert found["once"], rank
+        assert found["trees"] == expected["trees"] == 0, rank
+        assert "loaders" in found["ours"], rank
+        assert set(found["ours"]) <= {"data", "launch", "loaders", "views"}
+
+
 # ---- the hash seed ----------------------------------------------------------
 
 SEED = """
