@@ -110,9 +110,9 @@ def _module(name):
     code = marshal.loads(PyMemoryView_FromMemory(
         <char *>entry.code, <Py_ssize_t>entry.size, PyBUF_READ))
     module = type(sys)(full)
-    sys.modules[full] = module
     exec(code, module.__dict__)
-    return module
+    # Not before: other threads may look for it.
+    return sys.modules.setdefault(full, module)
 
 
 def _forget(name):

@@ -130,8 +130,7 @@ def check_text(constants):
         contents["runs"],
         key=lambda run: (run["role"] == "fit", run["others"] > QUIET),
     ):
-        start = constants.programs[run["program"]].start
-        given = predict(run, start, fitted)
+        given = predict(run, contents["programs"], fitted)
         error = given / run["wall"] - 1
         if run["others"] <= QUIET:
             errors[run["role"]].append(abs(error))

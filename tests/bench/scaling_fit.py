@@ -71,21 +71,18 @@ def program_of(plain, cache, nothing):
     }
 
 
-def middle_turn(runs, local):
-    """Return (run, local run of the same turn) of the turn whose ratio is the
-    median.
+def fastest_turn(runs, local):
+    """Return (run, local run of the same turn) of the turn in which the run
+    was fastest: what others do can only add to it.
 
     runs  those of the first turns at least
     """
-    turns = sorted(
-        zip(runs, local, strict=False),
-        key=lambda turn: turn[0]["wall"] / turn[1]["wall"],
-    )
-    return turns[(len(turns) - 1) // 2]
+    turns = zip(runs, local, strict=False)
+    return min(turns, key=lambda turn: turn[0]["wall"])
 
 
 def runs_of(result, name, role):
-    """Return the emulated runs, the middle turn of each, as a flat list."""
+    """Return the emulated runs, the fastest turn of each, as a flat list."""
     emulate = result["emulate"]
     rows = []
     others = result["machine"]["others"]
@@ -94,7 +91,7 @@ def runs_of(result, name, role):
             alike = kind in ("stock", "names")
             if label not in found or (not alike and int(ranks) == 1):
                 continue  # a rank that is alone reads in a way of its own
-            run, local = middle_turn(found[label], found["local"])
+            run, local = fastest_turn(found[label], found["local"])
             each = int(ranks) - 1 if alike else 0
             who = "others" if each else "first"
             rows.append({
@@ -104,6 +101,7 @@ def runs_of(result, name, role):
                 "ranks": int(ranks),
                 "meta_us": emulate["meta-us"],
                 "rtt_us": emulate["rtt-us"],
+                "mbps": emulate["mbps"],
                 "requests": metadata(run, who) // (each or 1),
                 "reads": run["operations"][who]["read"] // (each or 1),
                 "others": round(others[many(int(ranks))], 2),
@@ -120,32 +118,40 @@ def emulated(run, fitted):
     return Filesystem(1e6 / run["meta_us"], rtt, math.inf, math.inf)
 
 
-def predict(run, start, fitted):
+def predict(run, programs, fitted):
     """Return the wall time that the model gives for an emulated run.
 
-    start: requests of the interpreter's start
+    The data server's time is added: where all processors are busy with ranks
+    and the emulation, there is nothing to hide it behind.
+    programs: {name: fields of model.Program}
     """
+    program = programs[run["program"]]
     filesystem = emulated(run, fitted)
     if run["kind"] in ("stock", "names"):
         work = run["local"] + run["reads"] * run["rtt_us"] * 1e-6
-        return asking(run["requests"], work, run["ranks"], filesystem)
+        data = run["ranks"] * program["touched"] / run["mbps"] * 1e-6
+        return data + asking(run["requests"], work, run["ranks"], filesystem)
+    start = program["start"]
+    data = program["size"] / run["mbps"] * 1e-6
     work = fitted["launcher"] + fitted["import"] * run["local"]
     first = start * filesystem.answer
     if run["kind"] == "manifest":
         ahead = reading(run["requests"], filesystem) + fitted["launcher"]
-        return max(first + work, ahead)
-    return first + max(work, reading(run["requests"] - start, filesystem))
+        return data + max(first + work, ahead)
+    ahead = reading(run["requests"] - start, filesystem)
+    return data + first + max(work, ahead)
 
 
-def error(value, runs, start, fitted, name):
+def error(value, runs, programs, fitted, name):
     """Return the sum of squared relative errors with another constant."""
     tried = fitted | {name: value}
     return sum(
-        math.log(predict(run, start, tried) / run["wall"]) ** 2 for run in runs
+        math.log(predict(run, programs, tried) / run["wall"]) ** 2
+        for run in runs
     )
 
 
-def fit(runs, start):
+def fit(runs, programs):
     """Return the fitted constants: the best of a grid, one after the other,
     until nothing changes.
     """
@@ -159,7 +165,7 @@ def fit(runs, start):
         before = dict(fitted)
         for name, grid in grids.items():
             fitted[name] = min(
-                grid, key=lambda v, n=name: error(v, runs, start, fitted, n)
+                grid, key=lambda v, n=name: error(v, runs, programs, fitted, n)
             )
         if fitted == before:
             break
@@ -210,9 +216,9 @@ def main():
         for result in map(load, getattr(options, role))
         for row in runs_of(result, name_of(result, names), role)
     ]
-    start = constants["programs"][names[0]]["start"]
     constants["fitted"] = fit(
-        [run for run in constants["runs"] if run["role"] == "fit"], start
+        [run for run in constants["runs"] if run["role"] == "fit"],
+        constants["programs"],
     )
     with open(options.constants, "w", encoding="utf-8") as stream:
         stream.write(dump(constants))

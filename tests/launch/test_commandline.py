@@ -232,6 +232,39 @@ def test_script_by_relative_path_and_link_as_stock(
         check_seen(launch(ranks, args, nodes=nodes), stock(args), ranks)
 
 
+TEXTS = {
+    "cookie": b"# -*- coding: latin-1 -*-\nprint(ascii('\xe9'))\n",
+    "mark": b"\xef\xbb\xbfprint(ascii('\xc3\xa9'))\n",
+    "dos": b'print(1)\r\nif True:\r\n    print(ascii("""a\r\nb"""))\r\n',
+    "no end": b"print(1)",
+    "nothing": b"",
+    "future": b"from __future__ import annotations\n"
+    b"def f(a: nothing): pass\nprint(f.__annotations__)\n",
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_of_a_script_as_stock(launch, stock, tmp_path, text, ranks):
+    (tmp_path / "main.py").write_bytes(TEXTS[text])
+    expected = stock(["main.py"])
+    result = launch(ranks, ["main.py"])
+    assert expected.status == 0 and result.status == 0, str(result)
+    assert result.lines() == sorted(expected.stdout.splitlines() * ranks)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"print('\xe9')\n", b"# coding: nope\n", b"print(1)\0\n", b"print((\n"],
+)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_script_that_is_no_program_is_an_error(launch, tmp_path, text, ranks):
+    (tmp_path / "main.py").write_bytes(text)
+    result = launch(ranks, ["main.py"])
+    assert result.status == 1 and not result.stdout, str(result)
+    assert result.stderr.count("SyntaxError: ") == 1, str(result)
+
+
 def test_script_without_suffix_as_stock(launch, stock, program):
     args = [program(REPORT_SEEN, "main")]
     check_seen(launch(2, args, nodes="each"), stock(args), 2)
