@@ -139,15 +139,20 @@ def _look_when_executed(module):
 LOOKERS = {}
 
 
-def _share_path(module, path):
+def _is_text(value, text):
+    return type(value) is str and value == text
+
+
+def _share_path(names, path):
     """Have importlib's words for a module's file be one string with the
     code's own: each module has about a hundred bytes less.
+
+    names  the module's namespace
     """
-    names = module.__dict__
-    if names.get("__file__") == path:
+    if _is_text(names.get("__file__"), path):
         names["__file__"] = path
     spec = names.get("__spec__")
-    if type(spec) is ModuleSpec and spec.origin == path:
+    if type(spec) is ModuleSpec and _is_text(spec.origin, path):
         spec.origin = path
 
 
@@ -162,14 +167,16 @@ class _Timed:
 
     def exec_module(self, module):
         since = core.begin(self.mpi_phase)
-        self.mpi_again = "__builtins__" in module.__dict__
+        # Afterwards the module may be of another class, which is not asked.
+        names = module.__dict__
+        self.mpi_again = "__builtins__" in names
         finish = None
         try:
             if module.__name__ in LOOKERS:
                 finish = LOOKERS[module.__name__](module)
             super().exec_module(module)
             if self.mpi_phase == LOAD:
-                _share_path(module, self.path)
+                _share_path(names, self.path)
             if finish is not None:
                 finish()
         except BaseException as error:

@@ -1285,6 +1285,8 @@ cdef object cached_beside(stem):
     if _cached_ending is None or sys.pycache_prefix is not None:
         return None
     head, _, tail = stem.rpartition("/")
+    if not head or not tail:
+        return None
     return f"{head}/__pycache__/{tail}{_cached_ending}"
 
 

@@ -748,6 +748,40 @@ def test_nothing_is_kept_that_the_program_does_not_need(
         assert set(found["ours"]) <= {"data", "launch", "loaders", "views"}
 
 
+ODD = """
+import sys
+
+
+class Text(str):
+    pass
+
+
+class Odd(type(sys)):
+    @property
+    def __dict__(self):
+        raise RuntimeError("nobody asks for it")
+
+
+__file__ = Text(__file__)
+sys.modules[__name__].__class__ = Odd
+"""
+
+
+def test_module_that_becomes_something_else_is_left_alone(
+    launch, stock, program, tmp_path
+):
+    (tmp_path / "odd.py").write_text(ODD, encoding="utf-8")
+    args = [
+        program(
+            "import odd\n\n"
+            "report((type(odd).__name__, type(odd.__file__).__name__))\n"
+        )
+    ]
+    result = launch(RANKS, args, nodes="two")
+    assert stock(args).reports == {0: ["Odd", "Text"]}
+    assert result.reports == dict.fromkeys(range(RANKS), ["Odd", "Text"])
+
+
 # ---- the hash seed ----------------------------------------------------------
 
 SEED = """

@@ -18,8 +18,8 @@
 int slow_toll_parse(char *text);
 
 /* Measure what a request to the filesystem at 'mountpoint', served by this
- * process, takes at least without a server; later ones wait that much less.  From now
- * on slow_toll_timeout() is what cache-ms says.
+ * process, takes at least without a server; later ones wait that much less.
+ * From now on slow_toll_timeout() is what cache-ms says.
  */
 void slow_toll_calibrate(const char *mountpoint);
 
