@@ -778,8 +778,8 @@ def test_module_that_becomes_something_else_is_left_alone(
         )
     ]
     result = launch(RANKS, args, nodes="two")
-    assert stock(args).reports == {0: ["Odd", "Text"]}
-    assert result.reports == dict.fromkeys(range(RANKS), ["Odd", "Text"])
+    assert stock(args).reports == {0: ("Odd", "Text")}
+    assert result.reports == dict.fromkeys(range(RANKS), ("Odd", "Text"))
 
 
 # ---- the hash seed ----------------------------------------------------------
