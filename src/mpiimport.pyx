@@ -1215,9 +1215,7 @@ class StoreFinder(FileFinder):
         if package is not None:
             spec.submodule_search_locations = [package]
         if ending == ".py":
-            cached = cached_beside(stem)
-            if cached is not None:  # what spec.cached would work out
-                spec.cached = cached
+            spec.cached = cached_beside(stem)  # None: it works that out
         return spec
 
     def invalidate_caches(self):
@@ -1282,10 +1280,9 @@ def path_hook(path):
 
 cdef object cached_beside(stem):
     """cache_from_source(stem + ".py"), or None: that has to work it out."""
-    if _cached_ending is None or sys.pycache_prefix is not None:
-        return None
     head, _, tail = stem.rpartition("/")
-    if not head or not tail:
+    if (not head or not tail or _cached_ending is None
+            or sys.pycache_prefix is not None):
         return None
     return f"{head}/__pycache__/{tail}{_cached_ending}"
 

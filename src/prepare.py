@@ -11,7 +11,7 @@ import sys
 
 import mpiimport as core
 
-NAME = "python-mpi"
+NAME = core._module("launch").NAME
 PHASE_SITE = 6
 
 

@@ -22,6 +22,8 @@ SLOWEST = 20  # modules in the verbose table
 REFUSED_LISTED = 20  # objects that were loaded directly
 NODES_LISTED = 8  # more than this are summed up, unless verbose
 
+CONSTANTS = {None: "null", False: "false", True: "true"}  # of JSON
+
 _TOTALS = ("bytes_read", "bytes_sent", "operations")
 
 
@@ -94,23 +96,28 @@ def to_json(report):
 
 
 def _dump(value):
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is int:
+        return repr(value)
+    if kind is float:
+        if value - value != 0:
+            raise ValueError(f"{value} has no JSON")
+        return repr(value)
+    if kind is str:
         return _string(value)
-    if isinstance(value, dict):
+    if kind is dict:
         items = [f"{_string(key)}: {_dump(it)}" for key, it in value.items()]
         return "{" + ", ".join(items) + "}"
-    if isinstance(value, list | tuple):
+    if kind is list or kind is tuple:
         return "[" + ", ".join(map(_dump, value)) + "]"
-    if isinstance(value, float) and value - value != 0:
-        raise ValueError(f"{value} has no JSON")
-    constants = {None: "null", False: "false", True: "true"}
-    return repr(value) if type(value) in (int, float) else constants[value]
+    return CONSTANTS[value]
 
 
 def _string(text):
     """All but what is printable in ASCII as UTF-16 in \\uXXXX."""
-    if text.isascii() and text.isprintable() and not set(text) & {'"', "\\"}:
-        return f'"{text}"'
+    if text.isascii() and text.isprintable():
+        if '"' not in text and "\\" not in text:
+            return f'"{text}"'
     units, _ = utf_16_be_encode(text, "surrogatepass")
     codes = [units[i] << 8 | units[i + 1] for i in range(0, len(units), 2)]
     marks = [

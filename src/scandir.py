@@ -1,6 +1,8 @@
 """os.scandir() of directories that are served (data.py), when it is called."""
 
-import os
+import mpiimport as core
+
+os = core._module("data").os  # as it was before the program
 
 
 class DirEntry:

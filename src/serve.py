@@ -11,8 +11,17 @@ import sys
 
 import mpiimport as core
 
-is_below = core._module("data").is_below
+data = core._module("data")
 
+READERS = {
+    "stat": data.stat,
+    "lstat": data.lstat,
+    "access": data.access,
+    "readlink": data.readlink,
+    "listdir": data.listdir,
+    "scandir": data.scandir,
+    "open": data.os_open,
+}
 # What changes a file or a directory.
 WRITERS = (
     *("chmod", "chown", "lchown", "link", "mkdir", "mkfifo", "mknod"),
@@ -41,7 +50,7 @@ def _tops():
     prefixes = (sys.prefix, sys.exec_prefix, sys.base_prefix)
     found = [os.path.normpath(path) for path in prefixes]
     for path in _site_directories():
-        if path.startswith("/") and not is_below(path, found):
+        if path.startswith("/") and not data.is_below(path, found):
             found.append(os.path.normpath(path))
     return list(dict.fromkeys(found))
 
@@ -81,7 +90,7 @@ def _settle(job):
             points.add(f"{name}/{library}")
         points.add(name)
         for site in sites:
-            if is_below(site, (top,)):
+            if data.is_below(site, (top,)):
                 inner[name + site[len(top) :]] = None
         if top not in SYSTEM:
             shares[f"{name}/share"] = None
@@ -123,21 +132,6 @@ def _replace(places):
                 members[member] = places[value]
 
 
-def _functions():
-    """What is to be asked before which function: {genuine: ours}."""
-    data = core._module("data")
-    readers = {
-        "stat": data.stat,
-        "lstat": data.lstat,
-        "access": data.access,
-        "readlink": data.readlink,
-        "listdir": data.listdir,
-        "scandir": data.scandir,
-        "open": data.os_open,
-    }
-    return readers | dict.fromkeys(WRITERS, data.writer)
-
-
 def install(job, first):
     """Serve the data of installed packages from now on.  Local.
 
@@ -156,10 +150,10 @@ def install(job, first):
         for above in _ancestors(path)
         if job.is_shared(above)
     }
-    apart = tuple(path for path in own if is_below(path, roots))
-    data = core._module("data")
+    apart = tuple(path for path in own if data.is_below(path, roots))
     places = {io.open: core.stand_in(builtins.open, data.open_file, "io")}
-    for name, function in _functions().items():
+    functions = READERS | dict.fromkeys(WRITERS, data.writer)
+    for name, function in functions.items():
         genuine = getattr(os, name, None)
         if type(genuine) is type(len):
             places[genuine] = core.stand_in(genuine, function, "os")

@@ -263,17 +263,27 @@ static void check_accepted(const char *block, size_t size,
     check_path(block, elf->runpath, elf->runpath_offset, elf->runpath_length);
 }
 
+/* A block that ends where the bytes end, so that ASan sees what is read
+ * beyond them.
+ */
+static char *exact_copy(const unsigned char *bytes, size_t size)
+{
+    char *block = malloc(size ? size : 1);
+
+    if (!block)
+        abort();
+    memcpy(block, bytes, size);
+    return block;
+}
+
 /* The judgement from a part of the image, which is never harsher. */
 static void run_head(const unsigned char *bytes, size_t size, int is_sound)
 {
     size_t head_size = below(size + 1);
-    char *head = malloc(head_size ? head_size : 1);
+    char *head = exact_copy(bytes, head_size);
     struct mi_error err;
     int rc;
 
-    if (!head)
-        abort();
-    memcpy(head, bytes, head_size);
     mi_error_clear(&err);
     rc = mi_elf_check(head, head_size, size, &err);
     expect(rc == 0 || (err.domain == MI_FORMAT && err.text[0]), "error");
@@ -284,14 +294,11 @@ static void run_head(const unsigned char *bytes, size_t size, int is_sound)
 
 static void run(const unsigned char *bytes, size_t size)
 {
-    char *block = malloc(size ? size : 1);
+    char *block = exact_copy(bytes, size);
     struct mi_elf elf;
     struct mi_error err;
     int is_sound;
 
-    if (!block)
-        abort();
-    memcpy(block, bytes, size);
     mi_error_clear(&err);
     is_sound = mi_elf_parse(block, size, &elf, &err) == 0;
     if (is_sound) {
