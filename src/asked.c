@@ -2,10 +2,12 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BITS_MIN 12 /* slots of the first table: 4096 */
+#define BITS_MIN 10 /* items of the first table: 1024 */
+#define CACHE "/__pycache__/"
 
 /* Those of the manifest come first, in its order. */
 struct item {
@@ -14,7 +16,8 @@ struct item {
     int asker; /* the highest enum mi_asker that has asked in this run */
     int young; /* modified in this run */
     int known_absent, absent; /* known: there is an answer */
-    int mine;                 /* the texts: allocated here; bits: key, extra */
+    int beside; /* 'extra' is what path_beside() makes of the key */
+    int mine;   /* the texts: allocated here; bits: key, extra */
 };
 
 #define MINE_KEY 1
@@ -31,6 +34,8 @@ struct mi_asked {
     uint64_t mask;
     size_t bytes; /* of new texts */
     char *own;    /* the program's directory; or NULL */
+    char *ending; /* of bytecode's names, ".cpython-311.pyc"; or NULL */
+    struct mi_manifest *manifest;
 };
 
 /* ---- the table ---------------------------------------------------------- */
@@ -115,7 +120,7 @@ static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
     asked->known = asked->count;
 }
 
-struct mi_asked *mi_asked_create(const struct mi_manifest *manifest)
+struct mi_asked *mi_asked_create(struct mi_manifest *manifest)
 {
     struct mi_asked *asked = calloc(1, sizeof(*asked));
 
@@ -127,6 +132,7 @@ struct mi_asked *mi_asked_create(const struct mi_manifest *manifest)
         return NULL;
     }
     know(asked, manifest);
+    asked->manifest = manifest;
     return asked;
 }
 
@@ -147,7 +153,114 @@ void mi_asked_destroy(struct mi_asked *asked)
     free(asked->order);
     free(asked->slots);
     free(asked->own);
+    free(asked->ending);
     free(asked);
+}
+
+/* ---- texts -------------------------------------------------------------- */
+
+/* The end of 'extra' that 'key' does not say: of "/a/__pycache__/b.c-3.pyc",
+ * for "/a/b.py", it is ".c-3.pyc".  NULL if they differ otherwise.
+ */
+static const char *ending_of(const char *key, const char *extra)
+{
+    const char *name = strrchr(key, '/'), *dot = strrchr(key, '.');
+    size_t above = name ? (size_t)(name - key) : 0;
+    size_t stem = name && dot > name ? (size_t)(dot - name) - 1 : 0;
+    const size_t cache = sizeof(CACHE) - 1;
+
+    if (stem == 0 || strcmp(dot, ".py") != 0 ||
+        strncmp(extra, key, above) != 0 ||
+        strncmp(extra + above, CACHE, cache) != 0 ||
+        strncmp(extra + above + cache, name + 1, stem) != 0)
+        return NULL;
+    return extra + above + cache + stem;
+}
+
+/* Does mi_asked make 'extra' of the key?  All have the ending of the first. */
+static int is_beside(struct mi_asked *asked, const char *key,
+                     const char *extra)
+{
+    const char *ending = ending_of(key, extra);
+
+    if (ending && !asked->ending)
+        asked->ending = strdup(ending);
+    return ending && asked->ending && strcmp(ending, asked->ending) == 0;
+}
+
+static int make_extra(const struct mi_asked *asked, struct item *item)
+{
+    const char *key = item->question.key, *name = strrchr(key, '/');
+    char *text;
+
+    if (asprintf(&text, "%.*s" CACHE "%.*s%s", (int)(name - key), key,
+                 (int)(strrchr(key, '.') - name) - 1, name + 1,
+                 asked->ending) < 0)
+        return -1;
+    item->question.extra = text;
+    item->mine |= MINE_EXTRA;
+    return 0;
+}
+
+/* Have 'text' allocated here, unless it is empty. */
+static int keep(struct item *item, const char **text, int mine)
+{
+    char *kept;
+
+    if (item->mine & mine)
+        return 0;
+    if (!**text) {
+        *text = "";
+        return 0;
+    }
+    kept = strdup(*text);
+    if (!kept)
+        return -1;
+    *text = kept;
+    item->mine |= mine;
+    return 0;
+}
+
+static void drop(struct item *item, const char **text, int mine)
+{
+    if (item->mine & mine)
+        free((char *)(uintptr_t)*text);
+    item->mine &= ~mine;
+    *text = "";
+}
+
+static int shrink(struct mi_asked *asked, struct item *item,
+                  const struct mi_store *store)
+{
+    struct mi_question *question = &item->question;
+    const struct mi_record *record = mi_store_find(
+        store, question->query, question->key, strlen(question->key));
+
+    if (is_beside(asked, question->key, question->extra)) {
+        item->beside = 1;
+        drop(item, &question->extra, MINE_EXTRA);
+    }
+    if (record) {
+        drop(item, &question->key, MINE_KEY);
+        question->key = mi_record_key(record);
+    } else if (keep(item, &question->key, MINE_KEY) != 0) {
+        return -1;
+    }
+    return keep(item, &question->extra, MINE_EXTRA);
+}
+
+void mi_asked_shrink(struct mi_asked *asked, const struct mi_store *store)
+{
+    size_t i = 0;
+
+    if (!asked)
+        return;
+    pthread_mutex_lock(&asked->lock);
+    while (i < asked->count && shrink(asked, &asked->items[i], store) == 0)
+        i++;
+    if (i == asked->count)
+        mi_manifest_clear(asked->manifest);
+    pthread_mutex_unlock(&asked->lock);
 }
 
 /* ---- asking ------------------------------------------------------------- */
@@ -188,9 +301,10 @@ static void set_extra(struct mi_asked *asked, struct item *item,
 {
     char *text;
 
-    if (!extra[0] || item->question.extra[0])
+    if (!extra[0] || item->question.extra[0] || item->beside)
         return;
-    text = copy(asked, extra);
+    item->beside = is_beside(asked, item->question.key, extra);
+    text = item->beside ? NULL : copy(asked, extra);
     if (!text)
         return;
     item->question.extra = text;
@@ -271,7 +385,7 @@ static int is_fit(const struct mi_asked *asked, const struct item *item)
     const struct mi_question *question = &item->question;
 
     return !item->young && !is_own(asked, question) &&
-           (question->query != MI_CODE || question->extra[0]);
+           (question->query != MI_CODE || question->extra[0] || item->beside);
 }
 
 static void judge(struct mi_asked *asked, const struct mi_store *store,
@@ -375,6 +489,10 @@ static int merge(struct mi_asked *asked, struct mi_question **questions,
         i++;
     if (i == asked->count)
         return 0;
+    for (i = 0; i < asked->count; i++)
+        if (asked->items[i].beside && !asked->items[i].question.extra[0] &&
+            make_extra(asked, &asked->items[i]) != 0)
+            return -1;
     *questions = calloc(asked->count + 1, sizeof(**questions));
     if (!*questions)
         return -1;

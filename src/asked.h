@@ -35,9 +35,9 @@ struct mi_asked_count {
 };
 
 /* NULL when there is no memory.  'manifest' is what was known before: it is
- * borrowed and outlives the record.
+ * borrowed, and the record's from the first mi_asked_shrink() on.
  */
-struct mi_asked *mi_asked_create(const struct mi_manifest *manifest);
+struct mi_asked *mi_asked_create(struct mi_manifest *manifest);
 void mi_asked_destroy(struct mi_asked *asked);
 
 /* Somebody asks that (extra: "" if it is not known).  The texts are copied if
@@ -51,6 +51,11 @@ void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record);
  * in it, are not for the next run.  Once.
  */
 void mi_asked_own(struct mi_asked *asked, const char *directory);
+
+/* Keep no text that a record in 'store' has, which outlives this one, and
+ * clear the manifest: it must not be in use any more.
+ */
+void mi_asked_shrink(struct mi_asked *asked, const struct mi_store *store);
 
 /* The questions for the next run, in the order of first need; what is known
  * and nobody is seen to need stays where it was until it is too old

@@ -218,6 +218,18 @@ static struct mi_needs_config needs_config(struct mi_closure *closure)
                                     .arg = closure};
 }
 
+/* Have the item's needs be that text, if 'rc' is 0. */
+static int take_needs(struct mi_item *item, struct mi_text *text, int rc,
+                      struct mi_error *err)
+{
+    if (rc != 0) {
+        mi_text_clear(text);
+        return rc;
+    }
+    item->needs = mi_text_take(text, &item->needs_size);
+    return item->needs ? 0 : mi_fail_errno(err, "mirror");
+}
+
 int mi_closure_describe(struct mi_closure *closure, struct mi_item *item,
                         const void *image, size_t size, struct mi_error *err)
 {
@@ -228,31 +240,29 @@ int mi_closure_describe(struct mi_closure *closure, struct mi_item *item,
                                      .elf = &elf,
                                      .image = image,
                                      .size = size};
-    FILE *out;
+    struct mi_text out = {.size = 0};
     int rc;
 
     if (mi_elf_parse(image, size, &elf, err) != 0)
         return -1;
     item->soname = strdup(elf.soname ? elf.soname : "");
-    out = open_memstream(&item->needs, &item->needs_size);
-    if (!out || !item->soname) {
+    if (!item->soname) {
         rc = mi_fail_errno(err, "mirror");
     } else if (item->image) { /* an alias */
-        fprintf(out, "%c%.*s%c", MI_NEED_ORIGIN,
-                (int)(strlen(item->path) - strlen(ALIAS)), item->path, '\0');
+        mi_text_format(&out, "%c%.*s%c", MI_NEED_ORIGIN,
+                       (int)(strlen(item->path) - strlen(ALIAS)), item->path,
+                       '\0');
         rc = 0;
     } else {
-        rc = mi_needs_write(&config, &object, out, err);
+        rc = mi_needs_write(&config, &object, &out, err);
     }
-    if (out && fclose(out) != 0 && rc == 0)
-        rc = mi_fail_errno(err, "mirror");
     mi_elf_clear(&elf);
-    return rc;
+    return take_needs(item, &out, rc, err);
 }
 
 int mi_closure_find(struct mi_closure *closure, const char *caller,
-                    const struct mi_elf *elf, const char *name, FILE *out,
-                    struct mi_error *err)
+                    const struct mi_elf *elf, const char *name,
+                    struct mi_text *out, struct mi_error *err)
 {
     struct mi_needs_config config = needs_config(closure);
     struct mi_needs_object object = {
@@ -263,20 +273,17 @@ int mi_closure_find(struct mi_closure *closure, const char *caller,
 
 int mi_item_write(struct mi_item *item, struct mi_error *err)
 {
-    size_t size = 0;
-    FILE *out = open_memstream(&item->text, &size);
+    struct mi_text out = {.size = 0};
 
-    if (!out)
-        return mi_fail_errno(err, "mirror");
     if (strcmp(item->path, item->place) != 0)
-        fputs(item->place, out);
-    fprintf(out, "%c%s%c%s%c", '\0', item->soname, '\0',
-            item->link ? item->link : "", '\0');
-    fwrite(item->needs, 1, item->needs_size, out);
-    if (fclose(out) != 0)
+        mi_text_add(&out, item->place);
+    mi_text_format(&out, "%c%s%c%s%c", '\0', item->soname, '\0',
+                   item->link ? item->link : "", '\0');
+    mi_text_put(&out, item->needs, item->needs_size);
+    item->text = mi_text_take(&out, &item->entry.size);
+    if (!item->text)
         return mi_fail_errno(err, "mirror");
     item->entry.payload = item->text;
-    item->entry.size = size;
     return 0;
 }
 
@@ -291,11 +298,11 @@ int mi_closure_describe_directory(struct mi_closure *closure,
     char directory[PATH_MAX], type;
     const struct mi_record *list = NULL;
     const char *name;
-    FILE *out = open_memstream(&item->needs, &item->needs_size);
+    struct mi_text out = {.size = 0};
     int rc;
 
     item->soname = strdup("");
-    if (!out || !item->soname)
+    if (!item->soname)
         return mi_fail_errno(err, "mirror");
     snprintf(directory, sizeof(directory), "%.*s", (int)strlen(item->path) - 1,
              item->path);
@@ -303,8 +310,6 @@ int mi_closure_describe_directory(struct mi_closure *closure,
     for (uint32_t i = 0;
          rc == 1 && (name = mi_entries_name(list, i, &type)) != NULL; i++)
         if (type == 'f' && strstr(name, ".so"))
-            fprintf(out, "%c%s%c", MI_NEED_LINK, name, '\0');
-    if (fclose(out) != 0 && rc >= 0)
-        rc = mi_fail_errno(err, "mirror");
-    return rc < 0 ? -1 : 0;
+            mi_text_format(&out, "%c%s%c", MI_NEED_LINK, name, '\0');
+    return take_needs(item, &out, rc < 0 ? -1 : 0, err);
 }

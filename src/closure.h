@@ -82,8 +82,8 @@ int mi_item_is_directory(const struct mi_item *item);
  * 'caller' would find it, to 'out': texts of mi_record_need().
  */
 int mi_closure_find(struct mi_closure *closure, const char *caller,
-                    const struct mi_elf *elf, const char *name, FILE *out,
-                    struct mi_error *err);
+                    const struct mi_elf *elf, const char *name,
+                    struct mi_text *out, struct mi_error *err);
 
 /* Make the payload of the item's record. */
 int mi_item_write(struct mi_item *item, struct mi_error *err);

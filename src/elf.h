@@ -56,9 +56,9 @@ int mi_elf_parse(const void *image, size_t size, struct mi_elf *elf,
                  struct mi_error *err);
 
 /* The same judgement, but for the dynamic section, of an object of 'size'
- * bytes of which only the first 'head_size' are at 'head'.  Headers of segments
- * that lie behind those are not looked at.  A page is enough for what linkers
- * make.
+ * bytes of which only the first 'head_size' are at 'head'.  Headers of
+ * segments that lie behind those are not looked at.  A page is enough for what
+ * linkers make.
  */
 int mi_elf_check(const void *head, size_t head_size, size_t size,
                  struct mi_error *err);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block.h"
 #include "pace.h"
 
 #define PYC_HEADER 16
@@ -26,11 +27,8 @@ static void count_bytes(struct mi_dirs *dirs, uint64_t bytes)
 
 void mi_answer_clear(struct mi_answer *answer)
 {
-    int saved = errno;
-
-    free(answer->data);
+    mi_block_free(answer->data);
     *answer = (struct mi_answer){0};
-    errno = saved;
 }
 
 static void start(struct mi_answer *answer, enum mi_query query,
@@ -86,7 +84,7 @@ static int grow(void **block, size_t *room, size_t need, size_t unit)
         return 0;
     while (want < need)
         want *= 2;
-    bigger = realloc(*block, want * unit);
+    bigger = mi_block_resize(*block, want * unit);
     if (!bigger)
         return -1;
     *block = bigger;
@@ -162,7 +160,7 @@ static int pack(struct names *names, struct mi_answer *answer)
 
     if (size > UINT32_MAX)
         return -1;
-    entries = malloc(size);
+    entries = mi_block_new(size);
     if (!entries)
         return -1;
     if (names->count > 0)
@@ -204,7 +202,7 @@ static int collect_some(struct mi_dirs *dirs, int dir, const char *bytes,
  */
 static int collect(struct mi_dirs *dirs, int dir, struct names *names)
 {
-    char *bytes = malloc(ENTRIES);
+    char *bytes = mi_block_new(ENTRIES);
     ssize_t size = 1;
     int code = bytes ? 0 : ENOMEM;
 
@@ -215,7 +213,7 @@ static int collect(struct mi_dirs *dirs, int dir, struct names *names)
         code = size < 0 ? errno
                         : collect_some(dirs, dir, bytes, (size_t)size, names);
     }
-    free(bytes);
+    mi_block_free(bytes);
     return code;
 }
 
@@ -237,8 +235,8 @@ static int list_open(struct mi_dirs *dirs, int dir, struct mi_answer *answer,
     if (code == ENOMEM || (code == 0 && pack(&names, answer) != 0))
         rc = mi_fail(err, MI_ERRNO, ENOMEM, "no memory for the listing of %s",
                      answer->entry.key);
-    free(names.text);
-    free(names.at);
+    mi_block_free(names.text);
+    mi_block_free(names.at);
     return rc;
 }
 
@@ -268,7 +266,7 @@ static int give_status(struct mi_answer *answer, const struct stat *status,
                        const char *target, struct mi_error *err)
 {
     size_t more = target ? strlen(target) + 1 : 0;
-    struct mi_status *data = malloc(sizeof(*data) + more);
+    struct mi_status *data = mi_block_new(sizeof(*data) + more);
 
     if (!data)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory for the status of %s",
@@ -355,22 +353,24 @@ static int real_in_directory(struct mi_dirs *dirs, const char *path,
 int mi_files_real(struct mi_dirs *dirs, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
-    char text[PATH_MAX], *real = NULL;
+    char real[PATH_MAX], *data;
+    size_t size;
 
     start(answer, MI_REAL, path);
-    if (path[0] == '/' && real_in_directory(dirs, path, text)) {
-        real = strdup(text);
-    } else {
+    if (path[0] != '/' || !real_in_directory(dirs, path, real)) {
         for (const char *p = path; *p; p++)
             if (*p == '/')
                 mi_dirs_count(dirs); /* one readlink(2) per component */
-        real = realpath(path, NULL);
+        if (!realpath(path, real)) {
+            answer->entry.code = errno;
+            return 0;
+        }
     }
-    if (!real && errno == ENOMEM)
+    size = strlen(real) + 1;
+    data = mi_block_new(size);
+    if (!data)
         return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to resolve %s", path);
-    answer->entry.code = errno;
-    if (real)
-        give(answer, MI_KIND_STAT, real, strlen(real) + 1);
+    give(answer, MI_KIND_STAT, memcpy(data, real, size), size);
     return 0;
 }
 
@@ -386,7 +386,7 @@ static ssize_t read_some(int file, void *bytes, size_t size)
     return n;
 }
 
-/* Read 'file' into an allocated block of up to 'most' bytes; 'expected' is a
+/* Read 'file' into a block of up to 'most' bytes; 'expected' is a
  * guess of its size, or its size ('sure').  What is at least as long as that
  * and shorter than was asked for is all: no second read for nothing.  Returns
  * an errno value; EFBIG for a longer one.
@@ -395,7 +395,7 @@ static int read_all(int file, size_t expected, int sure, size_t most,
                     void **data, size_t *size)
 {
     size_t room = expected ? expected + 1 : UNKNOWN, used = 0;
-    char *block = malloc(room), *bigger;
+    char *block = mi_block_new(room), *bigger;
     int code = block ? 0 : ENOMEM;
     ssize_t n;
 
@@ -408,7 +408,7 @@ static int read_all(int file, size_t expected, int sure, size_t most,
             break;
         if (used < room)
             continue;
-        bigger = used <= most ? realloc(block, room * 2) : NULL;
+        bigger = used <= most ? mi_block_resize(block, room * 2) : NULL;
         if (!bigger)
             code = used <= most ? ENOMEM : EFBIG;
         block = bigger ? bigger : block;
@@ -417,7 +417,7 @@ static int read_all(int file, size_t expected, int sure, size_t most,
     if (code == 0 && used > most)
         code = EFBIG;
     if (code != 0) {
-        free(block);
+        mi_block_free(block);
         return code;
     }
     *data = block;
@@ -531,6 +531,6 @@ int mi_files_code(struct mi_dirs *dirs, const struct mi_bytecode *rule,
     if (valid(rule, &source, data, size))
         give(answer, MI_KIND_FILE, data, size);
     else
-        free(data);
+        mi_block_free(data);
     return 0;
 }

@@ -23,7 +23,7 @@ struct mi_bytecode {
 
 struct mi_answer {
     struct mi_entry entry; /* key and payload are borrowed / owned below */
-    void *data;            /* the payload, allocated; NULL if there is none */
+    void *data;            /* the payload, a block; NULL if there is none */
 };
 
 /* Have the members for a file's status say what 'status' does. */

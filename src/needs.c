@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -137,16 +138,18 @@ static int look_in(const struct mi_needs_config *config, const char *entry,
     return 1;
 }
 
-static void put(FILE *out, char kind, int help, const char *text)
+static void put(struct mi_text *out, char kind, int help, const char *text)
 {
-    fprintf(out, "%c%s%c", help ? kind & ~0x20 : kind, text, '\0');
+    kind = (char)(help ? kind & ~0x20 : kind);
+    mi_text_put(out, &kind, 1);
+    mi_text_put(out, text, strlen(text) + 1);
 }
 
 /* A library that is needed by a path. */
 static int write_path(const struct mi_needs_config *config,
                       const struct mi_needs_object *object,
-                      const char *inherits, const char *name, FILE *out,
-                      struct mi_error *err)
+                      const char *inherits, const char *name,
+                      struct mi_text *out, struct mi_error *err)
 {
     char directory[PATH_MAX], path[PATH_MAX], parent[PATH_MAX];
     const struct mi_record *list;
@@ -184,8 +187,8 @@ static int write_path(const struct mi_needs_config *config,
 
 /* A library that is needed by its name, from one of the directories 'list'. */
 static int write_name(const struct mi_needs_config *config, const char *list,
-                      const char *inherits, const char *name, FILE *out,
-                      struct mi_error *err)
+                      const char *inherits, const char *name,
+                      struct mi_text *out, struct mi_error *err)
 {
     struct look look = {
         .name = name, .inherits = inherits, .kind = MI_NEED_SYSTEM};
@@ -302,7 +305,7 @@ static int add_opened(const struct mi_needs_config *config,
 
 int mi_needs_write_one(const struct mi_needs_config *config,
                        const struct mi_needs_object *object, const char *name,
-                       FILE *out, struct mi_error *err)
+                       struct mi_text *out, struct mi_error *err)
 {
     struct lists lists = {0};
     int rc = make_lists(config, object, &lists, err);
@@ -314,7 +317,7 @@ int mi_needs_write_one(const struct mi_needs_config *config,
 }
 
 int mi_needs_write(const struct mi_needs_config *config,
-                   const struct mi_needs_object *object, FILE *out,
+                   const struct mi_needs_object *object, struct mi_text *out,
                    struct mi_error *err)
 {
     const struct mi_elf *elf = object->elf;

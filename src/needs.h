@@ -5,12 +5,11 @@
 #ifndef MI_NEEDS_H
 #define MI_NEEDS_H
 
-#include <stdio.h>
-
 #include "elf.h"
 #include "error.h"
 #include "format.h"
 #include "search.h"
+#include "text.h"
 
 /* How to look around, and what to do with what is found. */
 struct mi_needs_config {
@@ -58,7 +57,7 @@ struct mi_needs_object {
  * -1 with 'err'.
  */
 int mi_needs_write(const struct mi_needs_config *config,
-                   const struct mi_needs_object *object, FILE *out,
+                   const struct mi_needs_object *object, struct mi_text *out,
                    struct mi_error *err);
 
 /* The same for the library 'name' alone, as if 'object' opened it (path and
@@ -66,6 +65,6 @@ int mi_needs_write(const struct mi_needs_config *config,
  */
 int mi_needs_write_one(const struct mi_needs_config *config,
                        const struct mi_needs_object *object, const char *name,
-                       FILE *out, struct mi_error *err);
+                       struct mi_text *out, struct mi_error *err);
 
 #endif

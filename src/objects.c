@@ -550,7 +550,8 @@ static int answer_object(struct mi_objects *objects, const char *path,
 
 /* What the object 'caller' needs to find the library 'name', into 'item'. */
 static int find_name(struct mi_closure *closure, const char *caller,
-                     const char *name, FILE *out, struct mi_error *err)
+                     const char *name, struct mi_text *out,
+                     struct mi_error *err)
 {
     struct mi_objects *objects = objects_of(closure);
     struct mi_elf elf = {0};
@@ -581,22 +582,18 @@ static int answer_name(struct mi_objects *objects, const char *key,
                              .key = key,
                              .key_size = strlen(key)};
     char caller[PATH_MAX], *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    int rc = 0;
+    struct mi_text out = {.size = 0};
+    int rc;
 
     snprintf(caller, sizeof(caller), "%.*s", (int)(name - 1 - key), key);
-    if (!out)
-        return mi_fail_errno(err, "mirror");
-    fprintf(out, "%c%c%c", '\0', '\0', '\0');
-    if (find_name(&closure, caller, name, out, err) != 0)
-        rc = -1;
-    if (fclose(out) != 0 && rc == 0)
+    mi_text_put(&out, "\0\0", 3);
+    rc = find_name(&closure, caller, name, &out, err);
+    if (rc == 0 && !(text = mi_text_take(&out, &entry.size)))
         rc = mi_fail_errno(err, "mirror");
+    mi_text_clear(&out);
     if (rc == 0)
         rc = complete(&closure, record, err);
     entry.payload = text;
-    entry.size = size;
     if (rc == 0 || rc == 1)
         rc = objects->config.publish(objects->config.arg, &entry, record, err);
     free(text);

@@ -3,72 +3,140 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
+#include "block.h"
 #include "thread.h"
+
+#define LINGER 50000000 /* nanoseconds that a thread waits for more to do */
+
+struct slot {
+    struct mi_pool *pool;
+    struct mi_thread thread;
+    enum { FREE, RUNS, ENDS } state;
+};
 
 struct mi_pool {
     struct mi_pool_config config;
     pthread_mutex_t lock; /* of all below */
-    pthread_cond_t put;
+    pthread_cond_t put, gone;
     struct mi_queue asks, aheads;
     int pending; /* asks that are queued, and all that is being answered */
     int queued;  /* asks and what is read ahead */
     int idle;    /* threads that wait for these */
+    int worked;  /* anything has been done since config.rest() */
     int stopped;
-    int hold;     /* one thread is enough */
-    int complete; /* threads end when there is nothing to do */
+    int hold;     /* one thread is enough, and stays */
+    int complete; /* threads end as soon as there is nothing to do */
     struct mi_pace pace;
     int sensible; /* threads: grows with each answer that had one wait */
-    int threads;
-    pthread_t thread[];
+    int threads;  /* that run */
+    struct slot slots[];
 };
 
 static void *pool_thread(void *arg);
+
+/* A slot without a thread; the threads that have ended are waited for. */
+static struct slot *free_slot(struct mi_pool *pool)
+{
+    struct slot *found = NULL;
+
+    for (int i = 0; i < pool->config.threads; i++) {
+        struct slot *slot = &pool->slots[i];
+
+        if (slot->state == ENDS) {
+            mi_thread_join(&slot->thread);
+            slot->state = FREE;
+        }
+        if (slot->state == FREE)
+            found = slot;
+    }
+    return found;
+}
 
 /* Have one more thread if something waits for one, and those that there are
  * mostly wait for the filesystem.  With the lock.
  */
 static int add_thread(struct mi_pool *pool, struct mi_error *err)
 {
+    struct slot *slot;
+
     if (pool->stopped || pool->threads == pool->config.threads ||
         pool->queued <= pool->idle)
         return 0;
     if (pool->threads > 0 && (pool->hold || pool->threads >= pool->sensible))
         return 0;
-    if (mi_thread_start(&pool->thread[pool->threads], "mpiimport-read",
-                        pool_thread, pool, err) == 0)
+    slot = free_slot(pool);
+    slot->pool = pool;
+    if (mi_thread_start(&slot->thread, "mpiimport-read", pool_thread, slot,
+                        err) == 0) {
+        slot->state = RUNS;
         pool->threads++;
+    }
     return pool->threads > 0 ? 0 : -1;
+}
+
+/* Wait for something to do; 0: long enough.  With the lock. */
+static int wait_for_work(struct mi_pool *pool)
+{
+    struct timespec until;
+    int rc;
+
+    if (pool->complete)
+        return 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LINGER;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pool->idle++;
+    rc = pool->hold ? pthread_cond_wait(&pool->put, &pool->lock)
+                    : pthread_cond_timedwait(&pool->put, &pool->lock, &until);
+    pool->idle--;
+    return rc == 0 || pool->queued > 0;
+}
+
+/* With the lock, which is free for a while. */
+static void work(struct mi_pool *pool, struct mi_item *item, int asked)
+{
+    pool->queued--;
+    pool->pending += !asked;
+    pool->worked = 1;
+    pthread_mutex_unlock(&pool->lock);
+    pool->config.work(pool->config.arg, item->message, item->size, asked);
+    free(item);
+    pthread_mutex_lock(&pool->lock);
+    add_thread(pool, NULL);
+    if (--pool->pending == 0)
+        mi_mailbox_kick(pool->config.mailbox); /* the end may be due */
 }
 
 static void *pool_thread(void *arg)
 {
-    struct mi_pool *pool = arg;
+    struct slot *slot = arg;
+    struct mi_pool *pool = slot->pool;
     struct mi_item *item;
     int asked;
 
+    mi_block_keep(1);
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopped) {
         asked = pool->asks.head != NULL;
         item = mi_queue_take(asked ? &pool->asks : &pool->aheads);
-        if (!item) {
-            if (pool->complete)
-                break;
-            pool->idle++;
-            pthread_cond_wait(&pool->put, &pool->lock);
-            pool->idle--;
-            continue;
-        }
-        pool->queued--;
-        pool->pending += !asked;
-        pthread_mutex_unlock(&pool->lock);
-        pool->config.work(pool->config.arg, item->message, item->size, asked);
-        free(item);
-        pthread_mutex_lock(&pool->lock);
-        add_thread(pool, NULL);
-        if (--pool->pending == 0)
-            mi_mailbox_kick(pool->config.mailbox); /* the end may be due */
+        if (item)
+            work(pool, item, asked);
+        else if (!wait_for_work(pool))
+            break;
     }
+    mi_block_keep(0);
+    if (pool->threads == 1 && pool->worked && !pool->stopped) {
+        pool->worked = 0;
+        pool->config.rest(pool->config.arg);
+    }
+    free_slot(pool);
+    mi_thread_shed(&slot->thread);
+    slot->state = ENDS;
+    if (--pool->threads == 0)
+        pthread_cond_signal(&pool->gone);
     pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
@@ -150,6 +218,7 @@ void mi_pool_hold(struct mi_pool *pool, int hold)
 
     pthread_mutex_lock(&pool->lock);
     pool->hold = hold;
+    pthread_cond_broadcast(&pool->put); /* who waits waits otherwise */
     do {
         before = pool->threads;
         add_thread(pool, NULL);
@@ -179,15 +248,20 @@ void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap)
 int mi_pool_create(struct mi_pool **result,
                    const struct mi_pool_config *config, struct mi_error *err)
 {
-    struct mi_pool *pool =
-        calloc(1, sizeof(*pool) + sizeof(pthread_t) * (size_t)config->threads);
+    struct mi_pool *pool = calloc(
+        1, sizeof(*pool) + sizeof(struct slot) * (size_t)config->threads);
+    pthread_condattr_t monotonic;
 
     if (!pool)
         return mi_fail_errno(err, "reader");
     pool->config = *config;
     pool->sensible = config->least;
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->put, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->put, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&pool->gone, NULL);
     mi_queue_init(&pool->asks);
     mi_queue_init(&pool->aheads);
     *result = pool;
@@ -209,11 +283,15 @@ void mi_pool_destroy(struct mi_pool *pool)
     if (!pool)
         return;
     mi_pool_stop(pool);
-    for (int i = 0; i < pool->threads; i++)
-        pthread_join(pool->thread[i], NULL);
+    pthread_mutex_lock(&pool->lock);
+    while (pool->threads > 0)
+        pthread_cond_wait(&pool->gone, &pool->lock);
+    free_slot(pool);
+    pthread_mutex_unlock(&pool->lock);
     mi_queue_clear(&pool->asks);
     mi_queue_clear(&pool->aheads);
     pthread_cond_destroy(&pool->put);
+    pthread_cond_destroy(&pool->gone);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

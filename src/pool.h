@@ -2,7 +2,8 @@
  *
  * Messages of two kinds: asks, for which somebody waits; and what is read
  * ahead, whenever there is no ask.  Threads are started as there is something
- * to do for them, as long as it makes sense to have one more (pace.h).
+ * to do for them, as long as it makes sense to have one more (pace.h); they
+ * end when there has been nothing for a while, and their memory is given back.
  *
  * Part of the reader.  Thread-safe.
  */
@@ -27,6 +28,10 @@ struct mi_pool_config {
      * mi_pool_ask().
      */
     void (*work)(void *arg, const void *message, size_t size, int asked);
+    /* The last thread is about to end, there being nothing to do.  It must
+     * not call the pool.
+     */
+    void (*rest)(void *arg);
     void *arg;
 };
 
@@ -55,12 +60,12 @@ void mi_pool_ahead_first(struct mi_pool *pool, struct mi_queue *queue,
  */
 int mi_pool_settle(struct mi_pool *pool);
 
-/* Use one thread only, or (0, as at first) as many as make sense.  Threads
- * that there are stay.
+/* Use one thread only, and let none end, or (0, as at first) use as many as
+ * make sense.
  */
 void mi_pool_hold(struct mi_pool *pool, int hold);
 
-/* Nothing more will be queued: the threads end when all is done. */
+/* Nothing more will be queued: the threads end as soon as all is done. */
 void mi_pool_complete(struct mi_pool *pool);
 
 /* How an answer was made, in a thread of the pool. */

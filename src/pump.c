@@ -39,7 +39,7 @@ struct asked {
 
 struct mi_pump {
     struct mi_pump_config config;
-    pthread_t thread;
+    struct mi_thread thread;
     atomic_uint_fast64_t bytes;
     uint64_t active; /* when something last happened, nanoseconds */
     int ended;       /* END has been sent or received */
@@ -328,7 +328,7 @@ int mi_pump_start(struct mi_pump **result, const struct mi_pump_config *config,
 int mi_pump_finish(struct mi_pump *pump)
 {
     mi_mailbox_kick(pump->config.mailbox);
-    pthread_join(pump->thread, NULL);
+    mi_thread_join(&pump->thread);
     if (pump->broken)
         return -1; /* MPI may still be using the buffers */
     destroy_stream(pump);

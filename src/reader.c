@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -444,6 +445,15 @@ static void on_work(void *arg, const void *message, size_t size, int asked)
         answer_ask(reader, message, size, asked);
 }
 
+/* All is read for now: keep no memory that it took. */
+static void on_rest(void *arg)
+{
+    struct mi_reader *reader = arg;
+
+    mi_asked_shrink(reader->config.asked, reader->config.store);
+    malloc_trim(0);
+}
+
 /* Is the same question being answered, for everybody?  Not so what a manifest
  * asks, which may be kept back.
  */
@@ -603,6 +613,7 @@ static int create_pool(struct mi_reader *reader, struct mi_error *err)
         .least = reader->config.alone ? 1 : LEAST,
         .mailbox = reader->config.mailbox,
         .work = on_work,
+        .rest = on_rest,
         .arg = reader,
     };
 

@@ -16,6 +16,7 @@
 #include "list.h"
 #include "loaded.h"
 #include "stub.h"
+#include "text.h"
 
 /* ---- lists -------------------------------------------------------------- */
 
@@ -193,24 +194,25 @@ static int goes_elsewhere(struct mi_search *search, const char *text,
 }
 
 static void put_entry(struct mi_search *search, const char *entry,
-                      size_t length, const char *origin, int real, FILE *out)
+                      size_t length, const char *origin, int real,
+                      struct mi_text *out)
 {
     char plain[PATH_MAX], directory[PATH_MAX], there[2 * PATH_MAX];
 
     if (!replace_tokens(search, entry, length, plain)) {
-        fputs("?:", out);
+        mi_text_add(out, "?:");
         return;
     }
     if (mi_elf_origin(plain, strlen(plain), origin, directory,
                       sizeof(directory)) == 1) {
         if (goes_elsewhere(search, plain, origin, directory, there))
-            fprintf(out, "=%s:", there);
+            mi_text_format(out, "=%s:", there);
         else
-            fprintf(out, "%s%s:", real ? "=" : "", directory);
+            mi_text_format(out, "%s%s:", real ? "=" : "", directory);
     } else if (plain[0] == '/' && !strchr(plain, '$'))
-        fprintf(out, "=%s:", plain);
+        mi_text_format(out, "=%s:", plain);
     else
-        fputs("?:", out);
+        mi_text_add(out, "?:");
 }
 
 /* Does a search path have an empty entry: the working directory? */
@@ -223,20 +225,17 @@ static int has_empty(const char *path)
 char *mi_search_list(struct mi_search *search, const char *path,
                      const char *origin, int real, const char *const *more)
 {
+    struct mi_text out = {.size = 0};
     const char *entry;
-    char *all = NULL;
-    size_t length, size;
-    FILE *out = open_memstream(&all, &size);
+    size_t length;
 
-    if (!out)
-        return NULL;
     if (has_empty(path))
-        fputs("?:", out);
+        mi_text_add(&out, "?:");
     while ((entry = mi_elf_path_next(&path, &length)) != NULL)
-        put_entry(search, entry, length, origin, real, out);
+        put_entry(search, entry, length, origin, real, &out);
     for (; *more; more++)
-        fputs(*more, out);
-    return fclose(out) == 0 ? all : NULL;
+        mi_text_add(&out, *more);
+    return mi_text_take(&out, NULL);
 }
 
 /* ---- this process ------------------------------------------------------- */
@@ -246,25 +245,23 @@ char *mi_search_list(struct mi_search *search, const char *path,
  */
 static char *library_path(const char *text)
 {
-    char *all = NULL, here[PATH_MAX];
-    size_t size, length;
-    FILE *out = open_memstream(&all, &size);
+    struct mi_text out = {.size = 0};
+    char here[PATH_MAX];
+    size_t length;
 
-    if (!out)
-        return NULL;
     while (text && *text) {
         length = strcspn(text, ":;");
         if (length > 0 && text[0] == '/' && !memchr(text, '$', length))
-            fprintf(out, "=%.*s:", (int)length, text);
+            mi_text_format(&out, "=%.*s:", (int)length, text);
         else if (length == 0 && getcwd(here, sizeof(here)))
-            fprintf(out, "=%s:", here);
+            mi_text_format(&out, "=%s:", here);
         else
-            fputs("?:", out);
+            mi_text_add(&out, "?:");
         text += length;
         if (*text && !*++text && getcwd(here, sizeof(here)))
-            fprintf(out, "=%s:", here); /* a separator at the end */
+            mi_text_format(&out, "=%s:", here); /* a separator at the end */
     }
-    return fclose(out) == 0 ? all : NULL;
+    return mi_text_take(&out, NULL);
 }
 
 /* The RPATH of the object in the file 'path', as a list followed by 'more'.

@@ -1,27 +1,73 @@
 #include "thread.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#ifdef __SANITIZE_THREAD__ /* whose own part is large */
+#define STACK (8u << 20)
+#else
 #define STACK (512u << 10) /* bytes; MPI libraries run on it, too */
+#endif
+#define GUARD                                                                 \
+    (64u << 10) /* bytes below it; of the largest pages there are             \
+                 */
 
-int mi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *),
-                    void *arg, struct mi_error *err)
+static int start(struct mi_thread *thread, void *(*run)(void *), void *arg)
 {
+    char *stack = mmap(NULL, GUARD + STACK, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     pthread_attr_t attributes;
+    int rc;
+
+    if (stack == MAP_FAILED)
+        return errno;
+    rc = mprotect(stack + GUARD, STACK, PROT_READ | PROT_WRITE) == 0 ? 0
+                                                                     : errno;
+    if (rc == 0) {
+        pthread_attr_init(&attributes);
+        pthread_attr_setstack(&attributes, stack + GUARD, STACK);
+        rc = pthread_create(&thread->id, &attributes, run, arg);
+        pthread_attr_destroy(&attributes);
+    }
+    if (rc == 0)
+        thread->stack = stack;
+    else
+        munmap(stack, GUARD + STACK);
+    return rc;
+}
+
+int mi_thread_start(struct mi_thread *thread, const char *name,
+                    void *(*run)(void *), void *arg, struct mi_error *err)
+{
     sigset_t all, old;
     int rc;
 
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(thread, &attributes, run, arg);
+    rc = start(thread, run, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attributes);
     if (rc != 0)
         return mi_fail(err, MI_ERRNO, rc, "cannot start the thread %s: %s",
                        name, strerror(rc));
-    pthread_setname_np(*thread, name);
+    pthread_setname_np(thread->id, name);
     return 0;
+}
+
+void mi_thread_shed(const struct mi_thread *thread)
+{
+    char *bottom = (char *)thread->stack + GUARD, here;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t unused = (size_t)(&here - bottom) / page * page;
+
+    /* Not the page where this is going on. */
+    (void)madvise(bottom, unused - page, MADV_DONTNEED);
+}
+
+void mi_thread_join(struct mi_thread *thread)
+{
+    pthread_join(thread->id, NULL);
+    munmap(thread->stack, GUARD + STACK);
 }

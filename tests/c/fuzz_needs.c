@@ -257,24 +257,22 @@ static void look_at_block(const struct fixture *f, const struct image *image,
                                            .link = no_link,
                                            .add_alias = no_alias,
                                            .arg = alias};
-    char *block = malloc(image->size ? image->size : 1), *text = NULL;
-    size_t size = 0;
+    char *block = malloc(image->size ? image->size : 1);
+    struct mi_text out = {.size = 0};
     struct mi_elf elf;
     struct mi_needs_object object = {.path = fixture_path(f, "pkg/x.so"),
                                      .inherited = "/inherited:?:",
                                      .elf = &elf,
                                      .image = block,
                                      .size = image->size};
-    FILE *out = open_memstream(&text, &size);
 
-    check_need(block && out, "memory");
+    check_need(block != NULL, "memory");
     memcpy(block, image->bytes, image->size);
     if (mi_elf_parse(block, image->size, &elf, NULL) == 0) {
-        CHECK(mi_needs_write(&config, &object, out, NULL) == 0);
+        CHECK(mi_needs_write(&config, &object, &out, NULL) == 0);
         mi_elf_clear(&elf);
     }
-    fclose(out);
-    free(text);
+    mi_text_clear(&out);
     free(block);
 }
 

@@ -49,9 +49,9 @@ static int is(struct mi_asked *asked, const char *expected)
     return strcmp(found, expected) == 0;
 }
 
-static struct mi_asked *make(const struct mi_manifest *manifest)
+static struct mi_asked *make(struct mi_manifest *manifest)
 {
-    static const struct mi_manifest none;
+    static struct mi_manifest none;
     struct mi_asked *asked = mi_asked_create(manifest ? manifest : &none);
 
     check_need(asked != NULL, "memory");
@@ -174,7 +174,7 @@ static void test_absent_said_in_the_manifest(void)
 {
     struct mi_question gone[] = {{MI_STAT, OWN, 0, "/gone", ""},
                                  {MI_STAT, OWN | 2, 0, "/marked", ""}};
-    const struct mi_manifest manifest = {.questions = gone, .count = 2};
+    struct mi_manifest manifest = {.questions = gone, .count = 2};
     struct mi_asked *asked = make(NULL);
 
     mi_asked_mark(asked, answer("/gone", 1, 0));
@@ -192,7 +192,7 @@ static void test_modified_in_this_run_left_out(void)
 {
     struct mi_question two[] = {{MI_STAT, OWN, 0, "/young", ""},
                                 {MI_STAT, OWN, 0, "/old", ""}};
-    const struct mi_manifest manifest = {.questions = two, .count = 2};
+    struct mi_manifest manifest = {.questions = two, .count = 2};
     struct mi_asked *asked = make(NULL);
 
     answer("/young", 0, SINCE);
@@ -251,7 +251,7 @@ static struct mi_question before[] = {
     {MI_STAT, OWN, 0, "/C", ""}, {MI_STAT, 0, 4, "/d", ""},
     {MI_STAT, OWN, 0, "/E", ""},
 };
-static const struct mi_manifest known = {.questions = before, .count = 5};
+static struct mi_manifest known = {.questions = before, .count = 5};
 
 /* Of the others' questions nobody hears: they find their answers. */
 static void test_same_program_nothing_to_write(void)
@@ -290,7 +290,7 @@ static void test_unused_grows_old_and_is_dropped(void)
 {
     struct mi_question one[] = {{MI_STAT, OWN, 0, "/A", ""},
                                 {MI_STAT, OWN, 0, "/B", ""}};
-    const struct mi_manifest manifest = {.questions = one, .count = 2};
+    struct mi_manifest manifest = {.questions = one, .count = 2};
     struct mi_asked_count counts;
     struct mi_asked *asked;
     char expected[32];
@@ -336,7 +336,7 @@ static void test_doubled_question_counts_once(void)
 {
     struct mi_question twice[] = {{MI_STAT, OWN, 0, "/A", ""},
                                   {MI_STAT, OWN, 0, "/A", ""}};
-    const struct mi_manifest manifest = {.questions = twice, .count = 2};
+    struct mi_manifest manifest = {.questions = twice, .count = 2};
     struct mi_asked *asked = make(&manifest);
 
     CHECK(is(asked, "/A*+1"));
@@ -381,6 +381,111 @@ static void test_many_in_threads_each_once(void)
     mi_asked_destroy(asked);
 }
 
+/* ---- less memory -----------------------------------------------------------
+ */
+
+#define PYC(directory, name) directory "/__pycache__/" name ".cpython-3.pyc"
+
+/* Questions of all shapes: with an answer and without, with bytecode where it
+ * belongs, and elsewhere.
+ */
+static const struct mi_question shapes[] = {
+    {MI_CODE, OWN, 0, "/s/in.py", PYC("/s", "in")},
+    {MI_CODE, OWN, 0, "/s/out.py", PYC("/s", "out")},
+    {MI_CODE, OWN, 0, "/s/x.py", "/s/x.pyc"},
+    {MI_CODE, OWN, 0, "/s/y.py", PYC("/s", "z")},
+    {MI_CODE, OWN, 0, "/s/other.py", "/s/__pycache__/other.pypy.pyc"},
+    {MI_CODE, OWN, 0, "/top.py", PYC("", "top")},
+    {MI_CODE, OWN, 0, "/s/.py", PYC("/s", "")},
+    {MI_CODE, OWN, 0, "/s.t/none", PYC("/s.t", "none")},
+    {MI_STAT, OWN, 0, "/s/marked", ""},
+    {MI_STAT, OWN, 0, "/s/unmarked", ""},
+};
+enum { SHAPES = sizeof(shapes) / sizeof(*shapes) };
+
+static void answer_code(const char *key)
+{
+    const struct mi_entry entry = {.query = MI_CODE,
+                                   .kind = MI_KIND_STAT,
+                                   .key = key,
+                                   .key_size = strlen(key)};
+
+    check_need(mi_store_append(store, &entry, NULL, NULL) == 0, "store");
+}
+
+static struct mi_asked *with_shapes(struct mi_manifest *manifest)
+{
+    char *bytes = calloc(SHAPES, 200), *at = bytes;
+
+    *manifest =
+        (struct mi_manifest){.questions = calloc(SHAPES, sizeof(shapes[0])),
+                             .count = SHAPES,
+                             .bytes = bytes};
+    check_need(bytes && manifest->questions, "memory");
+    for (int i = 0; i < SHAPES; i++, at += 200) {
+        manifest->questions[i] = shapes[i];
+        manifest->questions[i].key = strcpy(at, shapes[i].key);
+        manifest->questions[i].extra = strcpy(at + 100, shapes[i].extra);
+    }
+    return make(manifest);
+}
+
+/* All of them asked in the order of the manifest, and one more. */
+static const char *ask_shapes(struct mi_asked *asked, const char *extra)
+{
+    static char text[4000];
+
+    for (int i = 0; i < SHAPES; i++)
+        mi_asked_add(asked, shapes[i].query, shapes[i].key,
+                     extra ? extra : shapes[i].extra, MI_ASKER_OWN);
+    own(asked, "/new");
+    return strcpy(text, shown(asked));
+}
+
+static void test_shrunk_says_the_same(void)
+{
+    struct mi_manifest manifest;
+    struct mi_asked *asked = with_shapes(&manifest);
+    char expected[4000], *again;
+
+    strcpy(expected, ask_shapes(asked, ""));
+    CHECK(strstr(expected, "/s/in.py*" PYC("/s", "in") " ") != NULL);
+    CHECK(strstr(expected, "/s/x.py*/s/x.pyc ") != NULL);
+    mi_asked_destroy(asked);
+    mi_manifest_clear(&manifest);
+    answer_code("/s/in.py");
+    answer_code("/s/x.py");
+    answer("/s/marked", 0, 0);
+    asked = with_shapes(&manifest);
+    mi_asked_shrink(asked, store);
+    CHECK(!manifest.bytes && !manifest.questions && manifest.count == 0);
+    again = malloc(SHAPES * 200); /* where the texts were */
+    check_need(again != NULL, "memory");
+    memset(again, 'x', SHAPES * 200);
+    mi_asked_shrink(asked, store);
+    ask_shapes(asked, "");
+    mi_asked_shrink(asked, store);
+    CHECK(is(asked, expected));
+    free(again);
+    mi_asked_destroy(asked);
+    mi_asked_shrink(NULL, store);
+}
+
+static void test_shrunk_first_run_says_the_same(void)
+{
+    struct mi_asked *asked = make(NULL);
+    char expected[4000];
+
+    strcpy(expected, ask_shapes(asked, NULL));
+    mi_asked_destroy(asked);
+    asked = make(NULL);
+    ask_shapes(asked, NULL);
+    mi_asked_shrink(asked, store);
+    CHECK(is(asked, expected));
+    CHECK(is(asked, expected));
+    mi_asked_destroy(asked);
+}
+
 int main(void)
 {
     check_need(mi_store_create_private(&store, 1 << 20, NULL) == 0, "store");
@@ -400,6 +505,8 @@ int main(void)
     test_others_question_of_the_program_now();
     test_nothing_used_all_stay();
     test_doubled_question_counts_once();
+    test_shrunk_says_the_same();
+    test_shrunk_first_run_says_the_same();
     test_many_in_threads_each_once();
     mi_store_destroy(store);
     return check_report();

@@ -672,25 +672,21 @@ static void test_write_list_not_there(void)
     struct mi_needs_config config = {
         .search = &search, .list = list_fails, .add = add_fails, .arg = &fail};
     struct mi_error err;
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
+    struct mi_text out = {.size = 0};
 
     /* The store is full: nobody knows any more. */
-    CHECK(mi_needs_write(&config, &object, out, &err) == 0);
-    fflush(out);
-    CHECK(size == 12 && memcmp(text, "Ulibneed.so", 12) == 0);
+    CHECK(mi_needs_write(&config, &object, &out, &err) == 0);
+    CHECK(out.size == 12 && memcmp(out.bytes, "Ulibneed.so", 12) == 0);
     fail = 1;
     mi_error_clear(&err);
-    CHECK(mi_needs_write(&config, &object, out, &err) == -1);
+    CHECK(mi_needs_write(&config, &object, &out, &err) == -1);
     CHECK(err.code == EIO);
-    CHECK(mi_needs_write_one(&config, &object, "libx.so", out, &err) == -1);
+    CHECK(mi_needs_write_one(&config, &object, "libx.so", &out, &err) == -1);
     elf.runpath = NULL;
     needed[0] = "$ORIGIN/libneed.so";
-    CHECK(mi_needs_write(&config, &object, out, &err) == -1);
+    CHECK(mi_needs_write(&config, &object, &out, &err) == -1);
     CHECK(err.code == ENOMEM);
-    fclose(out);
-    free(text);
+    mi_text_clear(&out);
 }
 
 int main(int argc, char **argv)

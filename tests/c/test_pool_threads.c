@@ -13,7 +13,7 @@ struct place {
     struct mi_mailbox *mailbox;
     int slow; /* milliseconds that the filesystem takes for an answer */
     int before;
-    atomic_int done;
+    atomic_int done, most, rests;
 };
 
 static int count_threads(void)
@@ -25,6 +25,7 @@ static void work(void *arg, const void *message, size_t size, int asked)
 {
     struct place *place = arg;
     struct mi_lap lap;
+    int threads, most = atomic_load(&place->most);
 
     (void)message;
     (void)size;
@@ -36,13 +37,24 @@ static void work(void *arg, const void *message, size_t size, int asked)
     mi_lap_return();
     mi_lap_end(&lap);
     mi_pool_pace(place->pool, &lap);
+    threads = count_threads() - place->before;
+    while (most < threads &&
+           !atomic_compare_exchange_weak(&place->most, &most, threads))
+        ;
     atomic_fetch_add(&place->done, 1);
+}
+
+static void rest(void *arg)
+{
+    struct place *place = arg;
+
+    atomic_fetch_add(&place->rests, 1);
 }
 
 static void begin(struct place *place, int slow)
 {
     struct mi_pool_config config = {
-        .threads = MOST, .least = LEAST, .work = work};
+        .threads = MOST, .least = LEAST, .work = work, .rest = rest};
 
     *place = (struct place){.slow = slow, .before = count_threads()};
     check_need(mi_mailbox_create_private(&place->mailbox, NULL) == 0,
@@ -86,18 +98,16 @@ static void end(struct place *place)
     CHECK(check_until(threads_gone, place, 20));
 }
 
-/* The threads that there were when all was done. */
+/* The most threads that there were while something was done. */
 static int threads_for(int slow)
 {
     struct place place;
-    int threads;
 
     begin(&place, slow);
     put(&place);
     CHECK(check_until(all_done, &place, 20));
-    threads = count_threads() - place.before;
     end(&place);
-    return threads;
+    return atomic_load(&place.most);
 }
 
 static void test_as_many_as_allowed_while_they_wait(void)
@@ -137,6 +147,39 @@ static void test_complete_threads_end_when_all_is_done(void)
     end(&place);
 }
 
+/* With nothing to do they end, which is said; with more they begin. */
+static void test_threads_end_and_come_back(void)
+{
+    struct place place;
+
+    begin(&place, 1);
+    for (int i = 1; i < 4; i++) {
+        put(&place);
+        CHECK(check_until(threads_gone, &place, 20));
+        CHECK(all_done(&place));
+        CHECK(atomic_load(&place.rests) >= i);
+        atomic_store(&place.done, 0);
+    }
+    end(&place);
+}
+
+static void test_the_one_that_is_held_stays(void)
+{
+    struct place place;
+
+    begin(&place, 1);
+    mi_pool_hold(place.pool, 1);
+    put(&place);
+    CHECK(check_until(all_done, &place, 20));
+    check_sleep(200);
+    CHECK(count_threads() - place.before == 1);
+    CHECK(atomic_load(&place.rests) == 0);
+    mi_pool_hold(place.pool, 0);
+    CHECK(check_until(threads_gone, &place, 20));
+    CHECK(atomic_load(&place.rests) == 1);
+    end(&place);
+}
+
 static void *nothing(void *arg)
 {
     return arg;
@@ -153,5 +196,7 @@ int main(void)
     test_the_least_where_nothing_waits();
     test_one_while_held_then_all_at_once();
     test_complete_threads_end_when_all_is_done();
+    test_threads_end_and_come_back();
+    test_the_one_that_is_held_stays();
     return check_report();
 }

@@ -449,7 +449,7 @@ static void test_ahead_no_threads_refused(void)
 /* Of asks only; with the .pyc's place of what was read ahead. */
 static void test_asks_recorded_ahead_is_not(void)
 {
-    const struct mi_manifest none = {.count = 0};
+    struct mi_manifest none = {.count = 0};
     struct mi_asked *asked = mi_asked_create(&none);
     struct mi_question *questions = NULL;
     struct fixture f;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/block.h"
 #include "../../src/shelf.h"
 
 static struct mi_shelf *shelf(void)
@@ -20,7 +21,7 @@ static struct mi_answer answer_of(size_t size, char fill)
     struct mi_answer answer = {
         .entry = {.query = MI_CODE, .kind = MI_KIND_FILE, .size = size}};
 
-    answer.data = malloc(size);
+    answer.data = mi_block_new(size);
     check_need(answer.data != NULL, "memory");
     memset(answer.data, fill, size);
     answer.entry.payload = answer.data;

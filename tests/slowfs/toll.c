@@ -8,7 +8,7 @@
 #include "queue.h"
 
 #define PROBES 201
-#define LUCKY 20 /* one probe in so many is too fast to count */
+#define LUCKY 20           /* one probe in so many is too fast to count */
 #define CALIBRATION 100000 /* nanoseconds of service of a probe */
 
 static int64_t meta_ns, rtt_ns, bytes_per_us, cache_ms;
