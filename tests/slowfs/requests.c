@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "answers.h"
-#include "buffers.h"
 #include "directory.h"
 #include "lead.h"
 #include "nodes.h"
@@ -175,25 +175,31 @@ static void read_small(fuse_req_t request, int fd, size_t size, off_t offset)
     finish(answer, SLOW_BYTES, got < 0 ? errno : 0);
 }
 
-/* Read, wait and answer in this thread, while another one leads. */
+/* Wait and answer in this thread, while another one leads.  The bytes are
+ * copied once, by the kernel, from the page cache.
+ */
 static void read_large(fuse_req_t request, int fd, size_t size, off_t offset)
 {
-    char *buffer = slow_buffers_take();
-    ssize_t got = -1;
+    size_t before = (size_t)(offset % sysconf(_SC_PAGESIZE));
+    struct stat status;
+    char *pages;
 
     slow_lead_yield();
-    errno = ENOMEM;
-    if (buffer)
-        got = pread(fd, buffer, size, offset);
-    if (got < 0) {
-        fuse_reply_err(request, errno);
-    } else {
-        slow_queue_sleep(
-            slow_toll_data(fuse_req_ctx(request)->pid, (size_t)got));
-        fuse_reply_buf(request, buffer, (size_t)got);
+    if (fstat(fd, &status) != 0)
+        status.st_size = 0;
+    if ((off_t)size > status.st_size - offset)
+        size = offset < status.st_size ? (size_t)(status.st_size - offset) : 0;
+    pages = size == 0
+                ? MAP_FAILED
+                : mmap(NULL, before + size, PROT_READ,
+                       MAP_PRIVATE | MAP_POPULATE, fd, offset - (off_t)before);
+    if (pages == MAP_FAILED) {
+        read_small(request, fd, size, offset);
+        return;
     }
-    if (buffer)
-        slow_buffers_give(buffer);
+    slow_queue_sleep(slow_toll_data(fuse_req_ctx(request)->pid, size));
+    fuse_reply_buf(request, pages + before, size);
+    munmap(pages, before + size);
 }
 
 static void read_file(fuse_req_t request, fuse_ino_t id, size_t size,

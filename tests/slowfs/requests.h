@@ -4,6 +4,8 @@
 #ifndef SLOW_REQUESTS_H
 #define SLOW_REQUESTS_H
 
+#define SLOW_LARGEST_READ 1048576 /* bytes in one request */
+
 #define FUSE_USE_VERSION 31
 
 #include <fuse_lowlevel.h>

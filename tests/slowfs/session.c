@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "answers.h"
-#include "buffers.h"
 #include "lead.h"
 #include "requests.h"
 
