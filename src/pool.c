@@ -117,7 +117,7 @@ static void *pool_thread(void *arg)
     struct mi_item *item;
     int asked;
 
-    mi_block_keep(1);
+    mi_block_keep(pool->config.keep);
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopped) {
         asked = pool->asks.head != NULL;

@@ -21,8 +21,9 @@ struct mi_pool;
 
 /* All is borrowed and outlives the pool. */
 struct mi_pool_config {
-    int threads;                /* at most; 0: nothing can be queued */
-    int least;                  /* make sense in any case; at least 1 */
+    int threads; /* at most; 0: nothing can be queued */
+    int least;   /* make sense in any case; at least 1 */
+    int keep;    /* the threads free what they read: mi_block_keep() */
     struct mi_mailbox *mailbox; /* kicked when mi_pool_settle() comes to 0 */
     /* Do what a message says, in a thread of the pool; 'asked': it was put by
      * mi_pool_ask().

@@ -611,6 +611,7 @@ static int create_pool(struct mi_reader *reader, struct mi_error *err)
     const struct mi_pool_config config = {
         .threads = reader->config.threads,
         .least = reader->config.alone ? 1 : LEAST,
+        .keep = !reader->config.alone, /* its shelf has the blocks */
         .mailbox = reader->config.mailbox,
         .work = on_work,
         .rest = on_rest,

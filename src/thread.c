@@ -11,30 +11,38 @@
 #else
 #define STACK (512u << 10) /* bytes; MPI libraries run on it, too */
 #endif
-#define GUARD                                                                 \
-    (64u << 10) /* bytes below it; of the largest pages there are             \
-                 */
+/* Bytes below it that cannot be used: one of the largest pages there are. */
+#define GUARD (64u << 10)
 
+static int create(struct mi_thread *thread, void *(*run)(void *), void *arg)
+{
+    pthread_attr_t attributes;
+    int rc;
+
+    pthread_attr_init(&attributes);
+    rc = pthread_attr_setstack(&attributes, (char *)thread->stack + GUARD,
+                               STACK);
+    if (rc == 0)
+        rc = pthread_create(&thread->id, &attributes, run, arg);
+    pthread_attr_destroy(&attributes);
+    return rc;
+}
+
+/* Both return an errno value. */
 static int start(struct mi_thread *thread, void *(*run)(void *), void *arg)
 {
     char *stack = mmap(NULL, GUARD + STACK, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    pthread_attr_t attributes;
     int rc;
 
     if (stack == MAP_FAILED)
         return errno;
-    rc = mprotect(stack + GUARD, STACK, PROT_READ | PROT_WRITE) == 0 ? 0
-                                                                     : errno;
-    if (rc == 0) {
-        pthread_attr_init(&attributes);
-        pthread_attr_setstack(&attributes, stack + GUARD, STACK);
-        rc = pthread_create(&thread->id, &attributes, run, arg);
-        pthread_attr_destroy(&attributes);
-    }
-    if (rc == 0)
-        thread->stack = stack;
+    thread->stack = stack;
+    if (mprotect(stack + GUARD, STACK, PROT_READ | PROT_WRITE) != 0)
+        rc = errno;
     else
+        rc = create(thread, run, arg);
+    if (rc != 0)
         munmap(stack, GUARD + STACK);
     return rc;
 }
