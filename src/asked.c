@@ -16,7 +16,7 @@ struct item {
     int asker; /* the highest enum mi_asker that has asked in this run */
     int young; /* modified in this run */
     int known_absent, absent; /* known: there is an answer */
-    int beside; /* 'extra' is what path_beside() makes of the key */
+    int beside; /* 'extra' is what make_extra() makes of the key */
     int mine;   /* the texts: allocated here; bits: key, extra */
 };
 
@@ -120,6 +120,14 @@ static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
     asked->known = asked->count;
 }
 
+static void drop(struct item *item, const char **text, int mine)
+{
+    if (item->mine & mine)
+        free((char *)(uintptr_t)*text);
+    item->mine &= ~mine;
+    *text = "";
+}
+
 struct mi_asked *mi_asked_create(struct mi_manifest *manifest)
 {
     struct mi_asked *asked = calloc(1, sizeof(*asked));
@@ -141,12 +149,8 @@ void mi_asked_destroy(struct mi_asked *asked)
     if (!asked)
         return;
     for (size_t i = 0; i < asked->count; i++) {
-        struct item *item = &asked->items[i];
-
-        if (item->mine & MINE_KEY)
-            free((char *)(uintptr_t)item->question.key);
-        if (item->mine & MINE_EXTRA)
-            free((char *)(uintptr_t)item->question.extra);
+        drop(&asked->items[i], &asked->items[i].question.key, MINE_KEY);
+        drop(&asked->items[i], &asked->items[i].question.extra, MINE_EXTRA);
     }
     pthread_mutex_destroy(&asked->lock);
     free(asked->items);
@@ -177,7 +181,7 @@ static const char *ending_of(const char *key, const char *extra)
     return extra + above + cache + stem;
 }
 
-/* Does mi_asked make 'extra' of the key?  All have the ending of the first. */
+/* Can make_extra() make it of the key?  All have the ending of the first. */
 static int is_beside(struct mi_asked *asked, const char *key,
                      const char *extra)
 {
@@ -219,14 +223,6 @@ static int keep(struct item *item, const char **text, int mine)
     *text = kept;
     item->mine |= mine;
     return 0;
-}
-
-static void drop(struct item *item, const char **text, int mine)
-{
-    if (item->mine & mine)
-        free((char *)(uintptr_t)*text);
-    item->mine &= ~mine;
-    *text = "";
 }
 
 static int shrink(struct mi_asked *asked, struct item *item,
@@ -301,7 +297,8 @@ static void set_extra(struct mi_asked *asked, struct item *item,
 {
     char *text;
 
-    if (!extra[0] || item->question.extra[0] || item->beside)
+    if (!extra[0] || strlen(extra) >= MI_PATH || item->question.extra[0] ||
+        item->beside)
         return;
     item->beside = is_beside(asked, item->question.key, extra);
     text = item->beside ? NULL : copy(asked, extra);

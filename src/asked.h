@@ -52,8 +52,9 @@ void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record);
  */
 void mi_asked_own(struct mi_asked *asked, const char *directory);
 
-/* Keep no text that a record in 'store' has, which outlives this one, and
- * clear the manifest: it must not be in use any more.
+/* Keep no text that a record in 'store' has, and clear the manifest: it must
+ * not be in use any more.  From then on 'store' has to outlive the record, and
+ * the texts that mi_asked_merge() gives.
  */
 void mi_asked_shrink(struct mi_asked *asked, const struct mi_store *store);
 

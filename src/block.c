@@ -10,8 +10,8 @@
 #define LARGE SIZE_MAX
 #define SMALL SIZE_MAX
 #else
-#define LARGE ((size_t)4 << 10) /* bytes from which a block is mapped */
-#define SMALL ((size_t)128)     /* the same in a thread that keeps blocks */
+#define LARGE ((size_t)64 << 10) /* bytes from which a block is mapped */
+#define SMALL ((size_t)128)      /* the same in a thread that keeps blocks */
 #endif
 
 #define KEPT ((size_t)256 << 10) /* bytes of those that are kept */

@@ -17,8 +17,9 @@ void *mi_block_resize(void *block, size_t size);
 /* NULL is allowed.  Keeps errno. */
 void mi_block_free(void *block);
 
-/* Have the calling thread keep a block that it frees, for the next one; or (0)
- * keep none, before it ends.
+/* Have the calling thread keep up to four blocks that it frees, for the next
+ * ones, of which each takes 256 KiB of address space then; or (0) keep none,
+ * before it ends.
  */
 void mi_block_keep(int keep);
 

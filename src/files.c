@@ -350,6 +350,11 @@ static int real_in_directory(struct mi_dirs *dirs, const char *path,
     return 1;
 }
 
+static int no_memory(const char *path, struct mi_error *err)
+{
+    return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to resolve %s", path);
+}
+
 int mi_files_real(struct mi_dirs *dirs, const char *path,
                   struct mi_answer *answer, struct mi_error *err)
 {
@@ -363,13 +368,13 @@ int mi_files_real(struct mi_dirs *dirs, const char *path,
                 mi_dirs_count(dirs); /* one readlink(2) per component */
         if (!realpath(path, real)) {
             answer->entry.code = errno;
-            return 0;
+            return errno == ENOMEM ? no_memory(path, err) : 0;
         }
     }
     size = strlen(real) + 1;
     data = mi_block_new(size);
     if (!data)
-        return mi_fail(err, MI_ERRNO, ENOMEM, "no memory to resolve %s", path);
+        return no_memory(path, err);
     give(answer, MI_KIND_STAT, memcpy(data, real, size), size);
     return 0;
 }

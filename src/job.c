@@ -616,7 +616,8 @@ void mi_job_used(struct mi_job *job, const struct mi_record *record)
 
 void mi_job_own(struct mi_job *job, const char *directory)
 {
-    mi_asked_own(job->asked, directory);
+    if (!mi_job_forked())
+        mi_asked_own(job->asked, directory);
 }
 
 void mi_job_needs(struct mi_job *job, enum mi_query query, const char *key)

@@ -26,7 +26,7 @@ struct mi_pool {
     int idle;    /* threads that wait for these */
     int worked;  /* anything has been done since config.rest() */
     int stopped;
-    int hold;     /* one thread is enough, and stays */
+    int hold;     /* one thread is enough; none ends */
     int complete; /* threads end as soon as there is nothing to do */
     struct mi_pace pace;
     int sensible; /* threads: grows with each answer that had one wait */
@@ -76,9 +76,43 @@ static int add_thread(struct mi_pool *pool, struct mi_error *err)
     return pool->threads > 0 ? 0 : -1;
 }
 
-/* Wait for something to do; 0: long enough.  With the lock. */
-static int wait_for_work(struct mi_pool *pool)
+/* With the lock, which is free for a while. */
+static void work(struct mi_pool *pool, struct mi_item *item, int asked)
 {
+    pool->queued--;
+    pool->pending += !asked;
+    pool->worked = 1;
+    pthread_mutex_unlock(&pool->lock);
+    mi_block_keep(pool->config.keep);
+    pool->config.work(pool->config.arg, item->message, item->size, asked);
+    free(item);
+    pthread_mutex_lock(&pool->lock);
+    add_thread(pool, NULL);
+    if (--pool->pending == 0)
+        mi_mailbox_kick(pool->config.mailbox); /* the end may be due */
+}
+
+/* There is nothing to do for the only thread.  With the lock, which is free
+ * meanwhile.
+ */
+static void rest(struct slot *slot)
+{
+    struct mi_pool *pool = slot->pool;
+
+    pool->worked = 0;
+    pthread_mutex_unlock(&pool->lock);
+    mi_block_keep(0);
+    pool->config.rest(pool->config.arg);
+    mi_thread_shed(&slot->thread);
+    pthread_mutex_lock(&pool->lock);
+}
+
+/* Wait for something to do; 0: this thread is not needed any more.  The last
+ * one stays: later there might be none to be had.  With the lock.
+ */
+static int wait_for_work(struct slot *slot)
+{
+    struct mi_pool *pool = slot->pool;
     struct timespec until;
     int rc;
 
@@ -89,25 +123,16 @@ static int wait_for_work(struct mi_pool *pool)
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pool->idle++;
-    rc = pool->hold ? pthread_cond_wait(&pool->put, &pool->lock)
-                    : pthread_cond_timedwait(&pool->put, &pool->lock, &until);
+    rc = pool->hold || (pool->threads == 1 && !pool->worked)
+             ? pthread_cond_wait(&pool->put, &pool->lock)
+             : pthread_cond_timedwait(&pool->put, &pool->lock, &until);
     pool->idle--;
-    return rc == 0 || pool->queued > 0;
-}
-
-/* With the lock, which is free for a while. */
-static void work(struct mi_pool *pool, struct mi_item *item, int asked)
-{
-    pool->queued--;
-    pool->pending += !asked;
-    pool->worked = 1;
-    pthread_mutex_unlock(&pool->lock);
-    pool->config.work(pool->config.arg, item->message, item->size, asked);
-    free(item);
-    pthread_mutex_lock(&pool->lock);
-    add_thread(pool, NULL);
-    if (--pool->pending == 0)
-        mi_mailbox_kick(pool->config.mailbox); /* the end may be due */
+    if (rc == 0 || pool->hold || pool->queued > 0)
+        return 1;
+    if (pool->threads > 1)
+        return 0;
+    rest(slot);
+    return 1;
 }
 
 static void *pool_thread(void *arg)
@@ -117,23 +142,20 @@ static void *pool_thread(void *arg)
     struct mi_item *item;
     int asked;
 
-    mi_block_keep(pool->config.keep);
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopped) {
         asked = pool->asks.head != NULL;
         item = mi_queue_take(asked ? &pool->asks : &pool->aheads);
         if (item)
             work(pool, item, asked);
-        else if (!wait_for_work(pool))
+        else if (!wait_for_work(slot))
             break;
     }
+    if (pool->threads == 1 && pool->worked && !pool->stopped)
+        rest(slot);
     mi_block_keep(0);
-    if (pool->threads == 1 && pool->worked && !pool->stopped) {
-        pool->worked = 0;
-        pool->config.rest(pool->config.arg);
-    }
-    free_slot(pool);
     mi_thread_shed(&slot->thread);
+    free_slot(pool);
     slot->state = ENDS;
     if (--pool->threads == 0)
         pthread_cond_signal(&pool->gone);

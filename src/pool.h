@@ -2,8 +2,9 @@
  *
  * Messages of two kinds: asks, for which somebody waits; and what is read
  * ahead, whenever there is no ask.  Threads are started as there is something
- * to do for them, as long as it makes sense to have one more (pace.h); they
- * end when there has been nothing for a while, and their memory is given back.
+ * to do for them, as long as it makes sense to have one more (pace.h).  When
+ * there has been nothing for a while, all but one end, and the memory that
+ * they took is given back.
  *
  * Part of the reader.  Thread-safe.
  */
@@ -29,8 +30,8 @@ struct mi_pool_config {
      * mi_pool_ask().
      */
     void (*work)(void *arg, const void *message, size_t size, int asked);
-    /* The last thread is about to end, there being nothing to do.  It must
-     * not call the pool.
+    /* There has been something to do, and now nothing for a while.  Called in
+     * the last thread of the pool.
      */
     void (*rest)(void *arg);
     void *arg;

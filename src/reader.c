@@ -39,6 +39,7 @@ struct mi_reader {
     struct flight *flights;
     struct mi_queue sources; /* to be compiled: terminated paths */
     int stopped;
+    int trimmed; /* by on_rest(), of which there is one at a time */
 };
 
 /* ---- publishing --------------------------------------------------------- */
@@ -445,13 +446,17 @@ static void on_work(void *arg, const void *message, size_t size, int asked)
         answer_ask(reader, message, size, asked);
 }
 
-/* All is read for now: keep no memory that it took. */
+/* All is read for now: keep no memory that it took.  Later the program's own
+ * heap may be large, and to go through that takes time.
+ */
 static void on_rest(void *arg)
 {
     struct mi_reader *reader = arg;
 
     mi_asked_shrink(reader->config.asked, reader->config.store);
-    malloc_trim(0);
+    if (!reader->trimmed)
+        malloc_trim(0);
+    reader->trimmed = 1;
 }
 
 /* Is the same question being answered, for everybody?  Not so what a manifest

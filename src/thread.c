@@ -66,12 +66,14 @@ int mi_thread_start(struct mi_thread *thread, const char *name,
 
 void mi_thread_shed(const struct mi_thread *thread)
 {
-    char *bottom = (char *)thread->stack + GUARD, here;
+    char *bottom = (char *)thread->stack + GUARD;
+    char *here = __builtin_frame_address(0);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t unused = (size_t)(&here - bottom) / page * page;
+    size_t unused = (size_t)(here - bottom) / page * page;
 
     /* Not the page where this is going on. */
-    (void)madvise(bottom, unused - page, MADV_DONTNEED);
+    if (unused > page)
+        (void)madvise(bottom, unused - page, MADV_DONTNEED);
 }
 
 void mi_thread_join(struct mi_thread *thread)

@@ -53,8 +53,11 @@ static void rest(void *arg)
 
 static void begin(struct place *place, int slow)
 {
-    struct mi_pool_config config = {
-        .threads = MOST, .least = LEAST, .work = work, .rest = rest};
+    struct mi_pool_config config = {.threads = MOST,
+                                    .least = LEAST,
+                                    .keep = 1,
+                                    .work = work,
+                                    .rest = rest};
 
     *place = (struct place){.slow = slow, .before = count_threads()};
     check_need(mi_mailbox_create_private(&place->mailbox, NULL) == 0,
@@ -144,22 +147,41 @@ static void test_complete_threads_end_when_all_is_done(void)
     mi_pool_complete(place.pool);
     CHECK(check_until(threads_gone, &place, 20));
     CHECK(all_done(&place));
+    CHECK(atomic_load(&place.rests) == 1);
     end(&place);
 }
 
-/* With nothing to do they end, which is said; with more they begin. */
+static int one_left(void *arg)
+{
+    struct place *place = arg;
+
+    return count_threads() == place->before + 1;
+}
+
+static int rested(void *arg)
+{
+    struct place *place = arg;
+
+    return atomic_load(&place->rests) > 0;
+}
+
+/* With nothing to do all but one end, and it is said; with more to do they
+ * begin.
+ */
 static void test_threads_end_and_come_back(void)
 {
     struct place place;
 
-    begin(&place, 1);
-    for (int i = 1; i < 4; i++) {
-        put(&place);
-        CHECK(check_until(threads_gone, &place, 20));
-        CHECK(all_done(&place));
-        CHECK(atomic_load(&place.rests) >= i);
+    begin(&place, 10);
+    for (int i = 0; i < 3; i++) {
         atomic_store(&place.done, 0);
+        atomic_store(&place.most, 0);
+        put(&place);
+        CHECK(check_until(all_done, &place, 20));
+        CHECK(check_until(one_left, &place, 20));
+        CHECK(atomic_load(&place.most) == MOST);
     }
+    CHECK(check_until(rested, &place, 20));
     end(&place);
 }
 
@@ -175,7 +197,9 @@ static void test_the_one_that_is_held_stays(void)
     CHECK(count_threads() - place.before == 1);
     CHECK(atomic_load(&place.rests) == 0);
     mi_pool_hold(place.pool, 0);
-    CHECK(check_until(threads_gone, &place, 20));
+    CHECK(check_until(rested, &place, 20));
+    check_sleep(200);
+    CHECK(count_threads() - place.before == 1);
     CHECK(atomic_load(&place.rests) == 1);
     end(&place);
 }

@@ -185,15 +185,17 @@ static void read_large(fuse_req_t request, int fd, size_t size, off_t offset)
     char *pages;
 
     slow_lead_yield();
-    if (fstat(fd, &status) != 0)
-        status.st_size = 0;
-    if ((off_t)size > status.st_size - offset)
-        size = offset < status.st_size ? (size_t)(status.st_size - offset) : 0;
-    pages = size == 0
-                ? MAP_FAILED
-                : mmap(NULL, before + size, PROT_READ,
-                       MAP_PRIVATE | MAP_POPULATE, fd, offset - (off_t)before);
-    if (pages == MAP_FAILED) {
+    if (fstat(fd, &status) != 0) {
+        fuse_reply_err(request, errno);
+        return;
+    }
+    if (offset < status.st_size && (off_t)size > status.st_size - offset)
+        size = (size_t)(status.st_size - offset);
+    pages = offset < status.st_size
+                ? mmap(NULL, before + size, PROT_READ,
+                       MAP_PRIVATE | MAP_POPULATE, fd, offset - (off_t)before)
+                : MAP_FAILED;
+    if (pages == MAP_FAILED) { /* the end; or it cannot be mapped */
         read_small(request, fd, size, offset);
         return;
     }
