@@ -32,9 +32,10 @@ struct mi_asked {
     size_t asked;    /* so many are in it */
     uint32_t *slots; /* 1 + number of an item, by its hash; 0: none */
     uint64_t mask;
-    size_t bytes; /* of new texts */
-    char *own;    /* the program's directory; or NULL */
-    char *ending; /* of bytecode's names, ".cpython-311.pyc"; or NULL */
+    size_t bytes;  /* of new texts */
+    char *own;     /* the program's directory; or NULL */
+    char *ending;  /* of bytecode's names, ".cpython-311.pyc"; or NULL */
+    size_t shrunk; /* so many items are: nothing to do for them */
     struct mi_manifest *manifest;
 };
 
@@ -247,14 +248,13 @@ static int shrink(struct mi_asked *asked, struct item *item,
 
 void mi_asked_shrink(struct mi_asked *asked, const struct mi_store *store)
 {
-    size_t i = 0;
-
     if (!asked)
         return;
     pthread_mutex_lock(&asked->lock);
-    while (i < asked->count && shrink(asked, &asked->items[i], store) == 0)
-        i++;
-    if (i == asked->count)
+    while (asked->shrunk < asked->count &&
+           shrink(asked, &asked->items[asked->shrunk], store) == 0)
+        asked->shrunk++;
+    if (asked->shrunk == asked->count)
         mi_manifest_clear(asked->manifest);
     pthread_mutex_unlock(&asked->lock);
 }

@@ -24,6 +24,7 @@ struct head {
 
 static _Thread_local int keeps;
 static _Thread_local struct head *spare[SPARES];
+static _Thread_local int spares;
 
 static struct head *head_of(void *block)
 {
@@ -35,24 +36,12 @@ static int is_mapped(const struct head *head)
     return head->size >= LARGE;
 }
 
-static struct head *take_spare(size_t size)
-{
-    for (int i = 0; i < SPARES && size <= KEPT; i++) {
-        struct head *head = spare[i];
-
-        spare[i] = NULL;
-        if (head)
-            return head;
-    }
-    return NULL;
-}
-
 static struct head *map(size_t size)
 {
-    struct head *head = take_spare(size);
+    struct head *head;
 
-    if (head)
-        return head;
+    if (spares > 0 && size <= KEPT)
+        return spare[--spares];
     if (keeps && size < KEPT)
         size = KEPT;
     head = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -65,14 +54,10 @@ static struct head *map(size_t size)
 
 static void unmap(struct head *head)
 {
-    for (int i = 0; i < SPARES && keeps && head->size == KEPT; i++) {
-        struct head *other = spare[i];
-
-        spare[i] = other ? other : head;
-        if (!other)
-            return;
-    }
-    munmap(head, head->size);
+    if (keeps && spares < SPARES && head->size == KEPT)
+        spare[spares++] = head;
+    else
+        munmap(head, head->size);
 }
 
 void *mi_block_new(size_t size)
@@ -127,9 +112,7 @@ void mi_block_free(void *block)
 
 void mi_block_keep(int keep)
 {
-    struct head *head;
-
     keeps = keep;
-    while (!keep && (head = take_spare(0)) != NULL)
-        unmap(head);
+    while (!keep && spares > 0)
+        unmap(spare[--spares]);
 }

@@ -391,10 +391,10 @@ static ssize_t read_some(int file, void *bytes, size_t size)
     return n;
 }
 
-/* Read 'file' into a block of up to 'most' bytes; 'expected' is a
- * guess of its size, or its size ('sure').  What is at least as long as that
- * and shorter than was asked for is all: no second read for nothing.  Returns
- * an errno value; EFBIG for a longer one.
+/* Read 'file' into a block of up to 'most' bytes; 'expected' is a guess of its
+ * size, or its size ('sure').  What is at least as long as that and shorter
+ * than was asked for is all: no second read for nothing.  Returns an errno
+ * value; EFBIG for a longer one.
  */
 static int read_all(int file, size_t expected, int sure, size_t most,
                     void **data, size_t *size)

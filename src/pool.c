@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "block.h"
+#include "clock.h"
 #include "thread.h"
 
 #define LINGER 50000000 /* nanoseconds that a thread waits for more to do */
@@ -107,32 +108,37 @@ static void rest(struct slot *slot)
     pthread_mutex_lock(&pool->lock);
 }
 
-/* Wait for something to do; 0: this thread is not needed any more.  The last
- * one stays: later there might be none to be had.  With the lock.
- */
-static int wait_for_work(struct slot *slot)
+/* Returns 0 when there was nothing to do for a while.  With the lock. */
+static int wait_a_while(struct mi_pool *pool)
 {
-    struct mi_pool *pool = slot->pool;
-    struct timespec until;
+    const uint64_t end = mi_clock_now() + LINGER;
+    const struct timespec until = {.tv_sec = (time_t)(end / 1000000000),
+                                   .tv_nsec = (long)(end % 1000000000)};
     int rc;
 
-    if (pool->complete)
-        return 0;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LINGER;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pool->idle++;
     rc = pool->hold || (pool->threads == 1 && !pool->worked)
              ? pthread_cond_wait(&pool->put, &pool->lock)
              : pthread_cond_timedwait(&pool->put, &pool->lock, &until);
     pool->idle--;
-    if (rc == 0 || pool->hold || pool->queued > 0)
+    return rc == 0 || pool->hold || pool->queued > 0;
+}
+
+/* Wait for something to do; 0: this thread is not needed any more.  The last
+ * one stays, unless all is complete: later there might be none to be had.
+ * With the lock.
+ */
+static int wait_for_work(struct slot *slot)
+{
+    struct mi_pool *pool = slot->pool;
+
+    if (!pool->complete && wait_a_while(pool))
         return 1;
     if (pool->threads > 1)
         return 0;
-    rest(slot);
-    return 1;
+    if (pool->worked)
+        rest(slot);
+    return !pool->complete;
 }
 
 static void *pool_thread(void *arg)
@@ -151,8 +157,6 @@ static void *pool_thread(void *arg)
         else if (!wait_for_work(slot))
             break;
     }
-    if (pool->threads == 1 && pool->worked && !pool->stopped)
-        rest(slot);
     mi_block_keep(0);
     mi_thread_shed(&slot->thread);
     free_slot(pool);
