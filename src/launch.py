@@ -255,6 +255,7 @@ def _finish(options):
             _report(ranks, options)
     except (OSError, core.MPIError) as error:
         sys.stderr.write(f"{NAME}: {error}\n")
+    core.before_end()
     if options.interrupted:
         import signal
 

@@ -50,6 +50,10 @@ cdef extern from "Python.h":
 cdef extern from "standin.h":
     object mi_standin_make(object genuine, object first, object module)
 
+cdef extern from "alive.h":
+    bint mi_alive_can_mark()
+    int mi_alive_sort(object root)
+
 cdef extern from "limits.h":
     enum: PATH_MAX
 
@@ -507,6 +511,7 @@ _set_threshold = None
 cdef object _frozen = None     # not by the program: sizes of the permanent one
 cdef object _threshold = None  # what the program's threshold is meanwhile
 cdef object _count = None      # gc.get_count() before
+cdef bint _aside = False       # what is alive has been frozen
 cdef int _executing = 0        # modules that the main thread executes now
 cdef unsigned long _main_thread = 0
 
@@ -571,6 +576,30 @@ def _put_off_collections():
     gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
     _collector = gc
     _frozen = 0, gc.get_freeze_count()  # 3.12 begins with some
+
+
+def _spare_the_living(phase, info):
+    """For gc.callbacks, at the interpreter's end: its collection of all
+    objects need not look for garbage among what is alive.
+    """
+    global _aside
+    if phase == "stop":
+        if _aside:
+            _aside = False
+            _collector.unfreeze()
+            _collector.callbacks.remove(_spare_the_living)
+    elif (info["generation"] == 2 and not _collector.get_debug()
+            and _collector.get_freeze_count() in _frozen):
+        _collector.freeze()
+        _aside = mi_alive_sort(sys.modules) == 0
+        if not _aside:
+            _collector.unfreeze()
+
+
+def before_end():
+    """The program has ended, and the interpreter will."""
+    if _collector is not None and mi_alive_can_mark():
+        _collector.callbacks.append(_spare_the_living)
 
 
 cdef object payload(const mi_record *record):

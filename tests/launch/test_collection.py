@@ -3,8 +3,10 @@ then.
 """
 
 import json
+import subprocess
 
 import pytest
+from support import job
 
 RANKS = 2
 
@@ -216,3 +218,110 @@ def test_garbage_ends_while_modules_are_there(ends, text, said):
     }
     for rank in ends(modules, text):
         assert sorted(rank) == said
+
+
+# What the interpreter's last collections find: each line of a rank begins
+# with its number.
+LAST = """
+import gc, os, sys, weakref
+import decimal, email.message, http.client, unittest.mock
+RANK = os.environ["PMI_RANK"]
+def say(*words):
+    os.write(1, (" ".join(map(str, (RANK, *words))) + "\\n").encode())
+class Cycle:
+    def __init__(self, name, **others):
+        self.__dict__.update(others, name=name, self=self)
+    def __del__(self):
+        say(self.name, sys.is_finalizing(), "colorsys" in sys.modules,
+            sys.modules is not None)
+old = [Cycle("of old objects"), []]
+old.append(old)
+import colorsys
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for name in 'abc':\n    Cycle(name)\n",
+        "old[1].append(Cycle('young', old=old))\ndel old\n",
+        "kept = Cycle('at module level')\n",
+        "import atexit\natexit.register(Cycle('registered').__init__, 'x')\n",
+        "gone = Cycle('gone')\n"
+        "ref = weakref.ref(gone, lambda ref: say('callback'))\n"
+        "del gone\n",
+        "gone = Cycle('gone')\n"
+        "gone.ref = weakref.ref(gone, lambda ref: say('never'))\n"
+        "del gone\n",
+        "weakref.finalize(Cycle('watched'), say, 'finalized')\n",
+        "class Back(Cycle):\n"
+        "    def __del__(self):\n"
+        "        say('back')\n"
+        "        old.append(self)\n"
+        "Back('back')\n",
+        "def generate(it):\n"
+        "    try:\n"
+        "        yield\n"
+        "    finally:\n"
+        "        say('closed')\n"
+        "cycle = Cycle('around')\n"
+        "cycle.generator = generate(cycle)\n"
+        "next(cycle.generator)\n"
+        "del cycle\n",
+        "import threading\n"
+        "local = threading.local()\n"
+        "local.kept = Cycle('of a thread')\n"
+        "del local\n",
+        "gc.disable()\nCycle('late')\n",
+        "Cycle('frozen')\ngc.freeze()\nCycle('not frozen')\n",
+        "Cycle('counted')\n"
+        "gc.callbacks.append(lambda phase, info: say(\n"
+        "    phase, info['generation'], info['uncollectable']))\n",
+        "sys.modules = dict(sys.modules)\nCycle('other modules')\n",
+        "del sys.modules['decimal'], decimal\nCycle('fewer')\n",
+        "import ctypes\n"
+        "kept = ctypes.py_object(Cycle('of C'))\n"
+        "ctypes.pythonapi.Py_IncRef(kept)\n"
+        "del kept\n",
+    ],
+)
+def test_end_finds_what_stock_finds(program, launch, python, text):
+    script = program(LAST + text, "main.py")
+    result = launch(RANKS, [str(script)])
+    assert result.status == 0, str(result)
+    stock = subprocess.run(
+        [python, script],
+        env=job.clean_environment() | {"PMI_RANK": "9"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for rank in range(RANKS):
+        said = [
+            line.replace(str(rank), "9", 1)
+            for line in result.stdout.splitlines()
+            if line.startswith(f"{rank} ")
+        ]
+        # In which order is a matter of generations, and so of when others
+        # have been collected.
+        assert sorted(said) == sorted(stock.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "aside"), [([], True), (["--no-gc-defer"], False)]
+)
+def test_last_collection_looks_at_the_rest(ends, options, aside):
+    text = LAST + (
+        "gc.callbacks.append(lambda phase, info: say(\n"
+        "    phase, gc.get_freeze_count(), len(gc.get_objects())))\n"
+        "kept = [[] for _ in range(20_000)]\n"
+        "gc.collect()\n"
+    )
+    for rank in ends({}, text, *options):
+        start, stop = (line.split() for line in rank[-2:])
+        assert (start[0], stop[0]) == ("start", "stop")
+        assert int(start[2]) > 25_000
+        assert (int(stop[1]) > 25_000) == aside
+        assert (int(stop[2]) < 10_000) == aside
