@@ -21,6 +21,7 @@ struct launcher {
     const char *needs[4];
     const char *rank[4];
     const char *size[4];
+    const char *local_size;
     enum mpimin_family family;
     int intel;
     int pmix;
@@ -35,6 +36,7 @@ static const struct launcher launchers[] = {
      .marks = {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
      .rank = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"},
      .size = {"OMPI_COMM_WORLD_SIZE"},
+     .local_size = "OMPI_COMM_WORLD_LOCAL_SIZE",
      .family = MPIMIN_OPENMPI,
      .pmix = 1,
      .certain = 1},
@@ -53,6 +55,7 @@ static const struct launcher launchers[] = {
      .needs = {"PMI_RANK", "PMI_ID"},
      .rank = {"PMI_RANK", "PMI_ID"},
      .size = {"PMI_SIZE"},
+     .local_size = "MPI_LOCALNRANKS",
      .family = MPIMIN_MPICH,
      .intel = 1,
      .certain = 1},
@@ -61,6 +64,7 @@ static const struct launcher launchers[] = {
      .needs = {"PMI_RANK", "PMI_ID"},
      .rank = {"PMI_RANK", "PMI_ID"},
      .size = {"PMI_SIZE"},
+     .local_size = "MPI_LOCALNRANKS",
      .family = MPIMIN_MPICH,
      .certain = 1},
     {.name = "Flux",
@@ -152,12 +156,14 @@ void mpimin_promise_read(struct mpimin_promise *promise,
                          char *(*get)(const char *name))
 {
     const struct launcher *launcher = NULL;
+    const char *local[4] = {NULL};
     int saved = errno;
     size_t i;
 
     memset(promise, 0, sizeof(*promise));
     promise->rank = -1;
     promise->size = -1;
+    promise->local_size = -1;
     for (i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {
         if (matches(&launchers[i], get)) {
             launcher = &launchers[i];
@@ -166,6 +172,7 @@ void mpimin_promise_read(struct mpimin_promise *promise,
     }
     if (!launcher)
         return;
+    local[0] = launcher->local_size;
     snprintf(promise->launcher, sizeof(promise->launcher), "%s",
              launcher->name);
     promise->family = launcher->family;
@@ -174,6 +181,7 @@ void mpimin_promise_read(struct mpimin_promise *promise,
                                        value("PMIX_RANK", get) != NULL);
     promise->rank = number(launcher->rank, 0, get);
     promise->size = number(launcher->size, 1, get);
+    promise->local_size = number(local, 1, get);
     promise->certain = launcher->certain;
     errno = saved;
 }

@@ -12,6 +12,7 @@
 
 #include "handle.h"
 #include "solo.h"
+#include "tick.h"
 
 static int is_solo(const struct mpimin *mpi)
 {
@@ -211,8 +212,8 @@ static sigset_t block_signals(void)
 }
 
 /* Bring MPI up, or find out its thread level if it is up. */
-static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
-                 int *ours, struct mi_error *err)
+static int start(struct mpimin *mpi, enum mpimin_thread required, int ranks,
+                 int *level, int *ours, struct mi_error *err)
 {
     int is_up = 0;
     int rc;
@@ -231,10 +232,13 @@ static int start(struct mpimin *mpi, enum mpimin_thread required, int *level,
             return -1;
     } else {
         sigset_t before = block_signals();
+        struct mpimin_tick tick;
 
         mpimin_library_share(&mpi->library);
+        mpimin_tick_start(&tick, ranks);
         rc = mpi->calls.init_thread(NULL, NULL, mpi->abi.thread[required],
                                     level);
+        mpimin_tick_stop(&tick);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (mpimin_check_code(mpi, rc, "MPI_Init_thread", err) < 0)
             return -1;
@@ -288,7 +292,7 @@ int mpimin_init(struct mpimin *mpi, enum mpimin_thread required,
     if (finalized)
         return mi_fail(err, MI_ERRNO, EINVAL,
                        "MPI_Init_thread: MPI is finalised already");
-    if (start(mpi, required, &level, &started, err) < 0)
+    if (start(mpi, required, promise->local_size, &level, &started, err) < 0)
         return -1;
     atomic_store_explicit(&mpi->ready, 1, memory_order_release);
     if (check_promise(mpi, promise, err) < 0)

@@ -54,7 +54,7 @@ enum mpimin_thread {
 
 /* ---- who launched us (no library needed) ------------------------------- */
 
-/* What the environment of the launcher promises.  'size' and 'rank' are -1
+/* What the environment of the launcher promises.  'rank' and the sizes are -1
  * where it does not say.  'certain' is 0 for variables that also exist in a
  * batch script outside the launcher (Slurm's).  'launcher' is "" without one.
  */
@@ -65,6 +65,7 @@ struct mpimin_promise {
     int pmix; /* offers PMIx: Open MPI is tried before MPICH */
     int rank;
     int size;
+    int local_size; /* ranks on this node */
     int certain;
 };
 

@@ -1,10 +1,10 @@
 /* What is alive, before a collection of all objects.
  *
  * A collection of all objects goes through each of them and all its references
- * twice, to find what is garbage.  What can be reached from sys.modules is not,
- * and is most of it at a program's end: to mark it once and put it aside takes
- * a third of the time.  The collection finds the same garbage in the rest,
- * because to it, what is aside is referenced from outside.
+ * twice, to find what is garbage.  What can be reached from sys.modules is
+ * not, and is most of it at a program's end: to mark it once and put it aside
+ * takes a third of the time.  The collection finds the same garbage in the
+ * rest, because to it, what is aside is referenced from outside.
  *
  * The mark is the bit that collections themselves use and leave at 0.  The
  * order of the interpreter's lists does not change.
@@ -51,7 +51,8 @@ struct mi_alive_link {
 #define MI_ALIVE_ENDS 256
 
 struct mi_alive {
-    struct mi_alive_link **marked; /* the first 'done' have been gone through */
+    struct mi_alive_link *
+        *marked; /* the first 'done' have been gone through */
     size_t count, room, done;
     int failed;
 };

@@ -331,6 +331,29 @@ static void test_promise_every_launcher_recognised(void)
     }
 }
 
+static int local_size_of(const char *const *variables)
+{
+    return read_promise(variables).local_size;
+}
+
+static void test_promise_says_how_many_are_on_the_node(void)
+{
+    static const char *const hydra[] = {"PMI_RANK=1", "PMI_SIZE=64",
+                                        "HYDI_CONTROL_FD=7",
+                                        "MPI_LOCALNRANKS=16", NULL};
+    static const char *const silent[] = {"PMI_RANK=1", "PMI_SIZE=64",
+                                         "HYDI_CONTROL_FD=7", NULL};
+    static const char *const open_mpi[] = {
+        "OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=64",
+        "OMPI_COMM_WORLD_LOCAL_SIZE=8", "MPI_LOCALNRANKS=16", NULL};
+    static const char *const nobody[] = {"MPI_LOCALNRANKS=16", NULL};
+
+    CHECK(local_size_of(hydra) == 16);
+    CHECK(local_size_of(silent) == -1);
+    CHECK(local_size_of(open_mpi) == 8);
+    CHECK(local_size_of(nobody) == -1);
+}
+
 /* ---- opening ------------------------------------------------------------ */
 
 static const char *const nothing[] = {NULL};
@@ -820,6 +843,7 @@ int main(int argc, char **argv)
     if (argc > 3 && strcmp(argv[1], "open") == 0)
         return open_and_tell(argv[2], argv[3]);
     test_promise_every_launcher_recognised();
+    test_promise_says_how_many_are_on_the_node();
     test_open_wrong_library_refused();
     test_open_null_argument_refused();
     test_null_handle_harmless();
