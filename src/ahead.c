@@ -36,7 +36,7 @@ struct mi_ahead {
     _Atomic(struct path *) path; /* the latest */
     pthread_mutex_t lock;        /* of all below */
     struct parked *parked;
-    uint64_t *met; /* hashes of names and paths; 0: free */
+    uint32_t *met; /* hashes of names and paths; 0: free */
     size_t room, count;
 };
 
@@ -66,9 +66,9 @@ struct turn {
 /* ---- what has been met -------------------------------------------------- */
 
 /* Where the hash is, or is to be. */
-static uint64_t *slot_of(uint64_t *met, size_t room, uint64_t hash)
+static uint32_t *slot_of(uint32_t *met, size_t room, uint32_t hash)
 {
-    size_t i = (size_t)hash & (room - 1);
+    size_t i = hash & (room - 1);
 
     while (met[i] != 0 && met[i] != hash)
         i = (i + 1) & (room - 1);
@@ -78,7 +78,7 @@ static uint64_t *slot_of(uint64_t *met, size_t room, uint64_t hash)
 static int grow(struct mi_ahead *ahead)
 {
     size_t room = ahead->room ? 2 * ahead->room : 4096;
-    uint64_t *met = calloc(room, sizeof(*met));
+    uint32_t *met = calloc(room, sizeof(*met));
 
     if (!met)
         return -1;
@@ -96,11 +96,12 @@ static int grow(struct mi_ahead *ahead)
  */
 static int met(struct mi_ahead *ahead, const char *text, int now)
 {
-    uint64_t hash = mi_hash(0, text, strlen(text)) | 1, *slot;
+    uint32_t hash = (uint32_t)mi_hash(0, text, strlen(text)), *slot;
     int before = 1;
 
+    hash += hash == 0;
     pthread_mutex_lock(&ahead->lock);
-    if (2 * ahead->count < ahead->room || grow(ahead) == 0) {
+    if (4 * ahead->count < 3 * ahead->room || grow(ahead) == 0) {
         slot = slot_of(ahead->met, ahead->room, hash);
         before = *slot == hash;
         if (now && !before) {

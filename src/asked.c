@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BITS_MIN 10 /* items of the first table: 1024 */
+#define ROOM_MIN 64 /* items that there is room for beyond the manifest's */
 #define CACHE "/__pycache__/"
 
 /* Those of the manifest come first, in its order. */
 struct item {
     struct mi_question question;
     uint64_t hash;
-    int asker; /* the highest enum mi_asker that has asked in this run */
-    int young; /* modified in this run */
-    int known_absent, absent; /* known: there is an answer */
-    int beside; /* 'extra' is what make_extra() makes of the key */
-    int mine;   /* the texts: allocated here; bits: key, extra */
+    uint8_t asker; /* the highest enum mi_asker that has asked in this run */
+    uint8_t young; /* modified in this run */
+    uint8_t known_absent, absent; /* known: there is an answer */
+    uint8_t beside; /* 'extra' is what make_extra() makes of the key */
+    uint8_t mine;   /* the texts: allocated here; bits: key, extra */
 };
 
 #define MINE_KEY 1
@@ -53,10 +53,15 @@ static uint32_t *find(const struct mi_asked *asked, uint64_t hash)
     return &asked->slots[i];
 }
 
-static int rehash(struct mi_asked *asked, size_t size)
+/* Have slots for 'room' items. */
+static int rehash(struct mi_asked *asked, size_t room)
 {
-    uint32_t *slots = calloc(size, sizeof(*slots));
+    size_t size = 2 * ROOM_MIN;
+    uint32_t *slots;
 
+    while (size < room + room / 2)
+        size *= 2;
+    slots = calloc(size, sizeof(*slots));
     if (!slots)
         return -1;
     free(asked->slots);
@@ -86,7 +91,7 @@ static int make_room(struct mi_asked *asked)
     if (!order)
         return -1;
     asked->order = order;
-    if (rehash(asked, room * 2) != 0)
+    if (rehash(asked, room) != 0)
         return -1;
     asked->room = room;
     return 0;
@@ -94,14 +99,12 @@ static int make_room(struct mi_asked *asked)
 
 static int start(struct mi_asked *asked, size_t known)
 {
-    size_t room = (size_t)1 << BITS_MIN;
+    size_t room = known + ROOM_MIN;
 
-    while (room < known + known / 2)
-        room *= 2;
     asked->items = calloc(room, sizeof(*asked->items));
     asked->order = calloc(room, sizeof(*asked->order));
     asked->room = room;
-    return asked->items && asked->order ? rehash(asked, room * 2) : -1;
+    return asked->items && asked->order ? rehash(asked, room) : -1;
 }
 
 static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
@@ -125,7 +128,7 @@ static void drop(struct item *item, const char **text, int mine)
 {
     if (item->mine & mine)
         free((char *)(uintptr_t)*text);
-    item->mine &= ~mine;
+    item->mine = (uint8_t)(item->mine & ~mine);
     *text = "";
 }
 
@@ -222,7 +225,7 @@ static int keep(struct item *item, const char **text, int mine)
     if (!kept)
         return -1;
     *text = kept;
-    item->mine |= mine;
+    item->mine = (uint8_t)(item->mine | mine);
     return 0;
 }
 
@@ -300,7 +303,7 @@ static void set_extra(struct mi_asked *asked, struct item *item,
     if (!extra[0] || strlen(extra) >= MI_PATH || item->question.extra[0] ||
         item->beside)
         return;
-    item->beside = is_beside(asked, item->question.key, extra);
+    item->beside = is_beside(asked, item->question.key, extra) != 0;
     text = item->beside ? NULL : copy(asked, extra);
     if (!text)
         return;
@@ -311,11 +314,11 @@ static void set_extra(struct mi_asked *asked, struct item *item,
 static void count(struct mi_asked *asked, struct item *item,
                   enum mi_asker asker)
 {
-    if (asker == MI_ASKER_NOBODY || item->asker >= (int)asker)
+    if (asker == MI_ASKER_NOBODY || item->asker >= asker)
         return;
     if (item->asker == MI_ASKER_NOBODY)
         asked->order[asked->asked++] = (uint32_t)(item - asked->items);
-    item->asker = (int)asker;
+    item->asker = (uint8_t)asker;
 }
 
 static void add(struct mi_asked *asked, enum mi_query query, const char *key,

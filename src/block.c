@@ -15,7 +15,7 @@
 #endif
 
 #define KEPT ((size_t)256 << 10) /* bytes of those that are kept */
-#define SPARES 4                 /* as many as a listing takes at once */
+#define SPARES 6                 /* as many as a look at bytecode takes */
 
 /* Before each block. */
 struct head {

@@ -17,7 +17,7 @@ void *mi_block_resize(void *block, size_t size);
 /* NULL is allowed.  Keeps errno. */
 void mi_block_free(void *block);
 
-/* Have the calling thread keep up to four blocks that it frees, for the next
+/* Have the calling thread keep up to six blocks that it frees, for the next
  * ones, of which each takes 256 KiB of address space then; or (0) keep none,
  * before it ends.
  */

@@ -1,9 +1,9 @@
 #include "imports.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "block.h"
 #include "marshal.h"
 
 /* ---- versions ----------------------------------------------------------- */
@@ -190,7 +190,7 @@ static enum truth compare_version(struct walk *w, size_t constant, size_t how)
         else if (value != version[i])
             sign = value < version[i] ? 2 : -1;
     }
-    free(items);
+    mi_block_free(items);
     if (!items || sign == 0)
         return MAYBE;
     switch (how) {
@@ -264,7 +264,7 @@ static void put_from(struct walk *w, size_t constant, char *place,
         if (size > 0 && !same(text, size, "*"))
             put(place, used, text, size);
     }
-    free(items);
+    mi_block_free(items);
 }
 
 /* The two instructions before have put level and names on the stack. */
@@ -373,7 +373,9 @@ static int prepare(struct walk *w, struct mi_error *err)
         mi_marshal_tuple(&w->marshal, w->marshal.consts, &w->const_count);
     w->names = mi_marshal_tuple(&w->marshal, w->marshal.names, &w->name_count);
     w->units = size / 2;
-    w->marks = calloc(w->units + 1, 1);
+    w->marks = mi_block_new(w->units + 1);
+    if (w->marks)
+        memset(w->marks, 0, w->units + 1);
     if (!w->code || !w->consts || !w->names || !w->marks)
         return mi_fail(err, MI_FORMAT, EBADMSG, "damaged code of a module");
     return 0;
@@ -397,9 +399,9 @@ int mi_imports_scan(const void *code, size_t size, unsigned magic, int program,
     rc = prepare(&w, err);
     if (rc == 0)
         walk(&w);
-    free(w.marks);
-    free(w.names);
-    free(w.consts);
+    mi_block_free(w.marks);
+    mi_block_free(w.names);
+    mi_block_free(w.consts);
     mi_marshal_clear(&w.marshal);
     return rc;
 }

@@ -1,8 +1,9 @@
 #include "marshal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "block.h"
 
 #define FLAG_REF 0x80
 #define DEPTH 250 /* of objects in objects */
@@ -114,7 +115,7 @@ static int number(struct mi_marshal *m)
     size_t *bigger;
 
     if (m->count == m->room) {
-        bigger = realloc(m->refs, room * sizeof(*bigger));
+        bigger = mi_block_resize(m->refs, room * sizeof(*bigger));
         if (!bigger)
             return -1;
         m->refs = bigger;
@@ -224,13 +225,13 @@ size_t *mi_marshal_tuple(struct mi_marshal *m, size_t object, size_t *count)
     m->at = object + 1;
     if (take(m, width, &size) != 0 || size > m->size - m->at)
         return NULL;
-    objects = malloc((size + 1) * sizeof(*objects));
+    objects = mi_block_new((size + 1) * sizeof(*objects));
     if (!objects)
         return NULL;
     for (uint32_t i = 0; i < size; i++) {
         objects[i] = m->at;
         if (skip(m, DEPTH - 1) != 0) {
-            free(objects);
+            mi_block_free(objects);
             objects = NULL;
             break;
         }
@@ -283,9 +284,6 @@ int mi_marshal_open(struct mi_marshal *marshal, const void *bytes, size_t size,
 
 void mi_marshal_clear(struct mi_marshal *marshal)
 {
-    int saved = errno;
-
-    free(marshal->refs);
+    mi_block_free(marshal->refs);
     *marshal = (struct mi_marshal){0};
-    errno = saved;
 }

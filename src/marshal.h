@@ -29,8 +29,8 @@ int mi_marshal_open(struct mi_marshal *marshal, const void *bytes, size_t size,
 /* Safe to repeat. */
 void mi_marshal_clear(struct mi_marshal *marshal);
 
-/* The objects in a tuple, allocated (the caller frees), and how many there
- * are.  NULL if it is no tuple, or without memory.
+/* The objects in a tuple, a block (block.h) that the caller frees, and how
+ * many there are.  NULL if it is no tuple, or without memory.
  */
 size_t *mi_marshal_tuple(struct mi_marshal *marshal, size_t object,
                          size_t *count);

@@ -101,6 +101,7 @@ static void rest(struct slot *slot)
     struct mi_pool *pool = slot->pool;
 
     pool->worked = 0;
+    free_slot(pool);
     pthread_mutex_unlock(&pool->lock);
     mi_block_keep(0);
     pool->config.rest(pool->config.arg);

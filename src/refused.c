@@ -12,7 +12,7 @@ struct entry {
 struct mi_refused {
     pthread_mutex_t lock;
     size_t kept, count;
-    struct entry list[MI_REFUSED_MOST];
+    struct entry *list;
 };
 
 struct mi_refused *mi_refused_create(void)
@@ -31,6 +31,7 @@ void mi_refused_destroy(struct mi_refused *refused)
     for (size_t i = 0; i < refused->kept; i++)
         free(refused->list[i].path);
     pthread_mutex_destroy(&refused->lock);
+    free(refused->list);
     free(refused);
 }
 
@@ -42,13 +43,29 @@ static int has(const struct mi_refused *refused, const char *path)
     return 0;
 }
 
+/* Room for one more entry. */
+static int make_room(struct mi_refused *refused)
+{
+    size_t kept = refused->kept;
+    struct entry *list;
+
+    if (kept == MI_REFUSED_MOST)
+        return -1;
+    if ((kept & (kept - 1)) != 0) /* what it has room for is a power of two */
+        return 0;
+    list = realloc(refused->list, (kept ? 2 * kept : 1) * sizeof(*list));
+    if (!list)
+        return -1;
+    refused->list = list;
+    return 0;
+}
+
 static void keep(struct mi_refused *refused, const char *path, const char *why)
 {
     size_t size = strlen(path) + 1;
     char *block;
 
-    if (refused->kept == MI_REFUSED_MOST ||
-        !(block = malloc(size + strlen(why) + 1)))
+    if (make_room(refused) != 0 || !(block = malloc(size + strlen(why) + 1)))
         return;
     strcpy(block, path);
     strcpy(block + size, why);
