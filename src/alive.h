@@ -1,15 +1,21 @@
-/* What is alive, before a collection of all objects.
+/* What is alive, before the interpreter's last collections of all objects.
  *
- * A collection of all objects goes through each of them and all its references
- * twice, to find what is garbage.  What can be reached from sys.modules is
- * not, and is most of it at a program's end: to mark it once and put it aside
- * takes a third of the time.  The collection finds the same garbage in the
- * rest, because to it, what is aside is referenced from outside.
+ * Such a collection goes through each object and all its references twice, to
+ * find what is garbage.  Most is not, at a program's end: to mark that once and
+ * put it aside takes a third of the time.  The collection finds the same
+ * garbage in the rest, because to it, what is aside is referenced from outside.
+ *
+ * There are three.  At the first there still is sys.modules.  At the second
+ * there is not, and yet most of the objects are alive where there are extension
+ * modules that the interpreter itself holds, those with one phase of
+ * initialization (PyState_FindModule()): they refer to others, those to the
+ * packages that they belong to.  Before the third, all modules are cleared.
  *
  * The mark is the bit that collections themselves use and leave at 0.  The
  * order of the interpreter's lists does not change.
  * Source: CPython's Include/internal/pycore_gc.h, InternalDocs of the
- * collector; PyTypeObject.tp_traverse.
+ * collector, finalize_modules() in Python/pylifecycle.c;
+ * PyTypeObject.tp_traverse.
  *
  * Needs Python.h; for the extension only.  The GIL is held.
  */
@@ -17,6 +23,15 @@
 #define MI_ALIVE_H
 
 #include <stdint.h>
+
+/* When the first of what mi_alive_sort() leaves frozen can be garbage: its
+ * result.
+ */
+enum {
+    MI_ALIVE_NOT_SORTED = -1,
+    MI_ALIVE_WITH_NAMES,  /* once sys.modules is cleared */
+    MI_ALIVE_WITH_MODULES /* once the modules themselves are */
+};
 
 /* 3.14 marks what is alive itself; without the GIL there are no lists. */
 #if PY_VERSION_HEX >= 0x030E0000 || defined(Py_GIL_DISABLED)
@@ -26,10 +41,10 @@ static int mi_alive_can_mark(void)
     return 0;
 }
 
-static int mi_alive_sort(PyObject *root)
+static int mi_alive_sort(Py_ssize_t count)
 {
-    (void)root;
-    return -1;
+    (void)count;
+    return MI_ALIVE_NOT_SORTED;
 }
 
 #else
@@ -49,11 +64,16 @@ struct mi_alive_link {
 #define MI_ALIVE_FIRST 4096          /* objects there is room for at first */
 /* The rings' own links lie beside one another, within so many bytes. */
 #define MI_ALIVE_ENDS 256
+/* Objects on the way from memory while others are looked at. */
+#define MI_ALIVE_FETCHED 16
 
 struct mi_alive {
     struct mi_alive_link *
         *marked; /* the first 'done' have been gone through */
     size_t count, room, done;
+    PyObject *fetched[MI_ALIVE_FETCHED]; /* a ring */
+    size_t at;
+    size_t cleared; /* of 'marked', what is not gone through at first */
     int failed;
 };
 
@@ -103,32 +123,117 @@ static void mi_alive_visit_static(PyTypeObject *type, void *arg)
     Py_XDECREF(names);
 }
 
-/* A visitproc. */
+static int mi_alive_is_collected(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    return PyType_IS_GC(type) && (!type->tp_is_gc || type->tp_is_gc(object));
+}
+
+static void mi_alive_look(struct mi_alive *alive, PyObject *object)
+{
+    struct mi_alive_link *link = mi_alive_link_of(object);
+
+    if (!mi_alive_is_collected(object)) {
+        if (PyType_Check(object))
+            mi_alive_visit_static((PyTypeObject *)object, alive);
+    } else if (link->next && !(link->before & MI_ALIVE_MARK)) {
+        mi_alive_add(alive, link);
+    }
+}
+
+/* A visitproc: nearly every object that it gets is not in the cache. */
 static int mi_alive_visit(PyObject *object, void *arg)
 {
     struct mi_alive *alive = arg;
-    struct mi_alive_link *link = mi_alive_link_of(object);
+    PyObject *before = alive->fetched[alive->at];
 
-    if (!PyObject_IS_GC(object)) {
-        if (PyType_Check(object))
-            mi_alive_visit_static((PyTypeObject *)object, arg);
-        return alive->failed;
-    }
-    if (link->next && !(link->before & MI_ALIVE_MARK))
-        mi_alive_add(alive, link);
+    __builtin_prefetch(mi_alive_link_of(object), 1);
+    alive->fetched[alive->at] = object;
+    alive->at = (alive->at + 1) % MI_ALIVE_FETCHED;
+    if (before)
+        mi_alive_look(alive, before);
     return alive->failed;
 }
 
-static void mi_alive_mark(struct mi_alive *alive, PyObject *root)
+static void mi_alive_look_at_rest(struct mi_alive *alive)
 {
-    PyObject *object = root;
+    PyObject *object;
 
-    mi_alive_visit(root, alive);
-    while (alive->done < alive->count && !alive->failed) {
-        object = mi_alive_object_of(alive->marked[alive->done++]);
-        Py_TYPE(object)->tp_traverse(object, mi_alive_visit, alive);
+    for (size_t i = 0; i < MI_ALIVE_FETCHED; i++) {
+        object = alive->fetched[i];
+        alive->fetched[i] = NULL;
+        if (object)
+            mi_alive_look(alive, object);
     }
 }
+
+static void mi_alive_go_through(struct mi_alive *alive, PyObject *object)
+{
+    Py_TYPE(object)->tp_traverse(object, mi_alive_visit, alive);
+}
+
+/* Mark what can be reached. */
+static void mi_alive_mark(struct mi_alive *alive)
+{
+    do {
+        while (alive->done < alive->count && !alive->failed)
+            mi_alive_go_through(
+                alive, mi_alive_object_of(alive->marked[alive->done++]));
+        mi_alive_look_at_rest(alive);
+    } while (alive->done < alive->count && !alive->failed);
+}
+
+/* ---- from where --------------------------------------------------------- */
+
+/* Is this an extension module that the interpreter itself holds? */
+static int mi_alive_is_held(PyObject *module)
+{
+    struct PyModuleDef *definition =
+        PyModule_Check(module) ? PyModule_GetDef(module) : NULL;
+
+    return definition && PyState_FindModule(definition) == module;
+}
+
+/* Mark what the interpreter clears itself before the second collection, so
+ * that nothing is found by way of it: sys.modules, sys and builtins.  They are
+ * alive until after that.
+ */
+static void mi_alive_mark_cleared(struct mi_alive *alive)
+{
+    PyObject *names = PyImport_GetModuleDict(), *module;
+
+    mi_alive_look(alive, names);
+    for (int i = 0; i < 2; i++) {
+        module = PyDict_GetItemString(names, i ? "sys" : "builtins");
+        if (module && PyModule_Check(module)) {
+            mi_alive_look(alive, module);
+            mi_alive_look(alive, PyModule_GetDict(module));
+        }
+    }
+    alive->cleared = alive->done = alive->count;
+}
+
+static void mi_alive_mark_held(struct mi_alive *alive)
+{
+    PyObject *name, *module;
+    Py_ssize_t at = 0;
+
+    while (PyDict_Next(PyImport_GetModuleDict(), &at, &name, &module))
+        if (mi_alive_is_held(module))
+            mi_alive_look(alive, module);
+    mi_alive_mark(alive);
+}
+
+/* Then mark what is found by way of sys.modules. */
+static void mi_alive_mark_named(struct mi_alive *alive)
+{
+    for (size_t i = 0; i < alive->cleared; i++)
+        mi_alive_go_through(alive, mi_alive_object_of(alive->marked[i]));
+    mi_alive_mark(alive);
+}
+
+/* ---- the rings ---------------------------------------------------------- */
 
 /* Take back all marks in the ring that 'start' is in, and make what had none
  * young.  'end': the link of some ring itself.  Returns how many were taken
@@ -161,28 +266,35 @@ static void mi_alive_take_back(struct mi_alive *alive)
         alive->marked[i]->before &= ~MI_ALIVE_MARK;
 }
 
-/* All objects are frozen (gc.freeze()): make those young that cannot be
- * reached from 'root', one of them.  Returns -1 if there is no memory; then no
- * mark is left, and nothing else has changed.
+/* All objects are frozen (gc.freeze()), 'count' of them: make those young that
+ * may be garbage.  If it cannot be done, no mark is left, and nothing has
+ * changed but the age of some.
  */
-static int mi_alive_sort(PyObject *root)
+static int mi_alive_sort(Py_ssize_t count)
 {
     struct mi_alive alive = {0};
     PyObject *newest = PyList_New(0); /* the last of the young ring */
+    int result = MI_ALIVE_WITH_MODULES;
     uintptr_t end;
 
     if (!newest) {
         PyErr_Clear();
-        return -1;
+        return MI_ALIVE_NOT_SORTED;
     }
     end = mi_alive_link_of(newest)->next;
-    mi_alive_mark(&alive, root);
-    if (alive.failed ||
-        mi_alive_part(mi_alive_link_of(root), end) != alive.count)
+    mi_alive_mark_cleared(&alive);
+    mi_alive_mark_held(&alive);
+    if (alive.count < (size_t)count / 2) {
+        result = MI_ALIVE_WITH_NAMES;
+        mi_alive_mark_named(&alive);
+    }
+    if (alive.count == 0)
+        alive.failed = 1;
+    if (alive.failed || mi_alive_part(alive.marked[0], end) != alive.count)
         mi_alive_take_back(&alive); /* some are in other interpreters' rings */
     PyMem_RawFree(alive.marked);
     Py_DECREF(newest);
-    return alive.failed ? -1 : 0;
+    return alive.failed ? MI_ALIVE_NOT_SORTED : result;
 }
 
 #endif

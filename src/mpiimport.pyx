@@ -8,6 +8,7 @@ By hand, as the first lines of a script that is started by `python -S`:
     mpiimport.install()
 """
 
+cimport cython
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from libc.stdlib cimport calloc, free, getenv, malloc
@@ -28,6 +29,7 @@ import marshal
 import posix
 
 cdef extern from "Python.h":
+    PyObject *PyImport_GetModuleDict()  # borrowed
     enum: PyBUF_READ
     enum: PY_MINOR_VERSION
     enum: Py_file_input
@@ -52,7 +54,8 @@ cdef extern from "standin.h":
 
 cdef extern from "alive.h":
     bint mi_alive_can_mark()
-    int mi_alive_sort(object root)
+    int mi_alive_sort(Py_ssize_t count)
+    enum: MI_ALIVE_WITH_NAMES, MI_ALIVE_WITH_MODULES
 
 cdef extern from "limits.h":
     enum: PATH_MAX
@@ -511,7 +514,8 @@ _set_threshold = None
 cdef object _frozen = None     # not by the program: sizes of the permanent one
 cdef object _threshold = None  # what the program's threshold is meanwhile
 cdef object _count = None      # gc.get_count() before
-cdef bint _aside = False       # what is alive has been frozen
+cdef int _aside = -1           # until when what is alive has been frozen
+cdef object _cleared_first = None
 cdef int _executing = 0        # modules that the main thread executes now
 cdef unsigned long _main_thread = 0
 
@@ -578,22 +582,45 @@ def _put_off_collections():
     _frozen = 0, gc.get_freeze_count()  # 3.12 begins with some
 
 
+@cython.no_gc
+cdef class _Thaw:
+    """To be put where the interpreter lets go of it when what is frozen can
+    be garbage.
+    """
+    cdef object unfreeze
+
+    def __init__(self):
+        self.unfreeze = _collector.unfreeze
+
+    def __dealloc__(self):
+        self.unfreeze()
+
+
 def _spare_the_living(phase, info):
-    """For gc.callbacks, at the interpreter's end: its collection of all
+    """For gc.callbacks, at the interpreter's end: its collections of all
     objects need not look for garbage among what is alive.
     """
-    global _aside
-    if phase == "stop":
-        if _aside:
-            _aside = False
+    global _aside, _cleared_first
+    if not sys.is_finalizing() or info["generation"] != 2:
+        return
+    if phase == "start":
+        if not _collector.get_debug() and (
+                _collector.get_freeze_count() in _frozen):
+            _collector.freeze()
+            _aside = mi_alive_sort(_collector.get_freeze_count())
+            if _aside < 0:
+                _collector.unfreeze()
+    else:
+        _collector.callbacks.remove(_spare_the_living)
+        if _aside == MI_ALIVE_WITH_NAMES:
             _collector.unfreeze()
-            _collector.callbacks.remove(_spare_the_living)
-    elif (info["generation"] == 2 and not _collector.get_debug()
-            and _collector.get_freeze_count() in _frozen):
-        _collector.freeze()
-        _aside = mi_alive_sort(sys.modules) == 0
-        if not _aside:
-            _collector.unfreeze()
+        elif _aside == MI_ALIVE_WITH_MODULES:
+            # The interpreter clears modules that it has not made garbage, the
+            # newest first.
+            _cleared_first = type(sys)("mpiimport._thaw")
+            _cleared_first._thaw = _Thaw()
+            names = <dict>PyImport_GetModuleDict()
+            names[_cleared_first.__name__] = _cleared_first
 
 
 def before_end():

@@ -221,7 +221,9 @@ def test_garbage_ends_while_modules_are_there(ends, text, said):
 
 
 # What the interpreter's last collections find: each line of a rank begins
-# with its number.
+# with its number.  An extension module that the interpreter holds keeps most
+# of the rest, if it belongs to a package like numpy.
+HELD = "import numpy\n"
 LAST = """
 import gc, os, sys, weakref
 import decimal, email.message, http.client, unittest.mock
@@ -240,6 +242,16 @@ import colorsys
 """
 
 
+OTHER = """
+import os
+RANK = os.environ["PMI_RANK"]
+class Local:
+    def __del__(self):
+        os.write(1, f"{RANK} of a class {__name__}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("imports", ["", HELD], ids=["not held", "held"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -283,10 +295,35 @@ import colorsys
         "kept = ctypes.py_object(Cycle('of C'))\n"
         "ctypes.pythonapi.Py_IncRef(kept)\n"
         "del kept\n",
+        "import other\nother.kept = Cycle('of a module')\n",
+        "import other\n"
+        "other.kept = Cycle('of a module', other=other)\n"
+        "other.Local.kept = other.Local()\n"
+        "del other\n",
+        "decimal.kept = Cycle('of a module of the library')\n",
+        "if 'numpy' in sys.modules:\n"
+        "    sys.modules['numpy'].kept = Cycle('of what is held')\n"
+        "    sys.modules['numpy.linalg'].kept = Cycle('of more')\n",
+        "import builtins\nbuiltins.kept = Cycle('of built-in names')\n",
+        "sys.kept = Cycle('of the interpreter')\n",
+        "class Collector:\n"
+        "    def __del__(self, gc=gc, say=say):\n"
+        "        Cycle('while modules end')\n"
+        "        gc.collect()\n"
+        "        say('collected')\n"
+        "kept = Collector()\n"
+        "other = Cycle('beside it')\n",
+        "class Freezer:\n"
+        "    def __del__(self, gc=gc, say=say):\n"
+        "        gc.freeze()\n"
+        "        gc.unfreeze()\n"
+        "        say('thawed')\n"
+        "kept = Freezer()\n",
     ],
 )
-def test_end_finds_what_stock_finds(program, launch, python, text):
-    script = program(LAST + text, "main.py")
+def test_end_finds_what_stock_finds(program, launch, python, text, imports):
+    program(OTHER, "other.py")
+    script = program(imports + LAST + text, "main.py")
     result = launch(RANKS, [str(script)])
     assert result.status == 0, str(result)
     stock = subprocess.run(
@@ -325,3 +362,34 @@ def test_last_collection_looks_at_the_rest(ends, options, aside):
         assert int(start[2]) > 25_000
         assert (int(stop[1]) > 25_000) == aside
         assert (int(stop[2]) < 10_000) == aside
+
+
+@pytest.mark.parametrize(
+    ("imports", "options", "aside"),
+    [
+        (HELD, [], True),
+        (HELD, ["--no-gc-defer"], False),
+        ("import decimal, unittest.mock\n", [], False),
+    ],
+)
+def test_second_collection_looks_at_the_rest(ends, imports, options, aside):
+    """What is at module level ends before the second, or in it, and what
+    modules of the interpreter's refer to after it.
+    """
+    sees = (
+        "import gc, os\n"
+        "class Sees:\n"
+        "    def __init__(self, name):\n"
+        "        self.name = os.environ['PMI_RANK'] + ' ' + name\n"
+        "    def __del__(self, frozen=gc.get_freeze_count, write=os.write):\n"
+        "        write(1, f'{self.name} {frozen()}\\n'.encode())\n"
+    )
+    text = imports + (
+        "import os, sees\n"
+        "kept = sees.Sees('before')\n"
+        "os.kept = sees.Sees('after')\n"
+    )
+    for rank in ends({"sees": sees}, text, *options):
+        ended = dict(line.split() for line in rank)
+        assert (int(ended["before"]) > 5_000) == aside
+        assert int(ended["after"]) < 1_000
