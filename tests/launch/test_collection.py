@@ -221,9 +221,9 @@ def test_garbage_ends_while_modules_are_there(ends, text, said):
 
 
 # What the interpreter's last collections find: each line of a rank begins
-# with its number.  An extension module that the interpreter holds keeps most
-# of the rest, if it belongs to a package like numpy.
-HELD = "import numpy\n"
+# with its number.  An extension module that the interpreter itself holds keeps
+# most of the rest, if it refers to a package.
+HELD = "import numpy\nnumpy._core._multiarray_umath.package = numpy\n"
 LAST = """
 import gc, os, sys, weakref
 import decimal, email.message, http.client, unittest.mock
