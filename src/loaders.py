@@ -169,7 +169,9 @@ class _Timed:
         since = core.begin(self.mpi_phase)
         # Afterwards the module may be of another class, which is not asked.
         names = module.__dict__
-        self.mpi_again = "__builtins__" in names
+        again = "__builtins__" in names
+        if again is not self.mpi_again:  # an attribute takes memory
+            self.mpi_again = again
         finish = None
         try:
             if module.__name__ in LOOKERS:
