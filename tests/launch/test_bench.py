@@ -138,9 +138,13 @@ def test_slowfs_operations_count_exactly_and_each_time(slow):
 def test_slowfs_attributes_come_with_each_look_up(slow, source):
     slow = slow()
     file = slow.mount / "file"
-    with file.open("rb") as opened:
-        fstat = counted(slow, lambda: os.fstat(opened.fileno()))
-        assert fstat == {}
+
+    def open_and_fstat():
+        with file.open("rb") as opened:
+            os.fstat(opened.fileno())
+
+    assert counted(slow, open_and_fstat) == {"lookup": 1, "open": 1}
+    with file.open("rb"):
         (source / "file").write_bytes(b"y" * 7)
         assert file.stat().st_size == 7
 
@@ -154,6 +158,17 @@ def test_slowfs_with_cache_remembers_names_and_absence(slow):
             os.path.exists(slow.mount / "absent")
 
     assert counted(slow, twice) == {"lookup": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "bytes_read"), [("", 1000), ("cache-ms=60000", 0)]
+)
+def test_slowfs_reset_drops_pages_that_are_not_kept(slow, options, bytes_read):
+    slow = slow(options)
+    with open(slow.mount / "file", "rb", buffering=0) as file:
+        assert len(file.read()) == 1000
+        found = counted(slow, lambda: os.pread(file.fileno(), 1000, 0))
+    assert found.get("bytes", 0) == bytes_read
 
 
 def test_slowfs_contents_are_the_source_s_and_read_only(slow, source):

@@ -19,6 +19,7 @@ struct node {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct node *slots[SLOTS];
+static size_t nodes;
 static int root_fd = -1;
 
 static struct node **slot_of(dev_t device, ino_t inode)
@@ -59,6 +60,7 @@ static struct node *keep(int fd, const struct stat *status)
         node->fd = fd;
         node->next = *slot;
         *slot = node;
+        nodes++;
     } else {
         close(fd);
     }
@@ -105,6 +107,21 @@ void slow_nodes_forget(uint64_t id, uint64_t count)
         *p = node->next;
         close(node->fd);
         free(node);
+        nodes--;
     }
     pthread_mutex_unlock(&lock);
+}
+
+uint64_t *slow_nodes_list(size_t *count)
+{
+    uint64_t *ids;
+
+    *count = 0;
+    pthread_mutex_lock(&lock);
+    ids = malloc((nodes + 1) * sizeof(*ids));
+    for (size_t i = 0; ids && i < SLOTS; i++)
+        for (const struct node *node = slots[i]; node; node = node->next)
+            ids[(*count)++] = (uint64_t)(uintptr_t)node;
+    pthread_mutex_unlock(&lock);
+    return ids;
 }

@@ -7,6 +7,7 @@
 #ifndef SLOW_NODES_H
 #define SLOW_NODES_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -27,5 +28,10 @@ int slow_nodes_lookup(uint64_t parent, const char *name, uint64_t *id,
 
 /* Forget 'count' lookups of the node. */
 void slow_nodes_forget(uint64_t id, uint64_t count);
+
+/* All nodes but the root, and how many; the caller frees them.  NULL without
+ * memory.
+ */
+uint64_t *slow_nodes_list(size_t *count);
 
 #endif

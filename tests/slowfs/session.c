@@ -19,6 +19,7 @@
 
 #include "answers.h"
 #include "lead.h"
+#include "nodes.h"
 #include "requests.h"
 
 #define THREADS 192 /* one leads, the others read what is large */
@@ -176,6 +177,17 @@ int slow_session_start(const char *mountpoint)
     fprintf(stderr, "slowfs: start: %s\n", strerror(abs(code)));
     fuse_session_unmount(session);
     return -1;
+}
+
+void slow_session_drop_pages(void)
+{
+    size_t count;
+    uint64_t *ids = slow_nodes_list(&count);
+
+    /* It does not mind ids that it has forgotten. */
+    for (size_t i = 0; ids && i < count; i++)
+        fuse_lowlevel_notify_inval_inode(session, ids[i], 0, 0);
+    free(ids);
 }
 
 void slow_session_end(void)

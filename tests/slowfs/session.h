@@ -7,6 +7,9 @@
  */
 int slow_session_start(const char *mountpoint);
 
+/* Have the kernel drop the pages that it still has of all files. */
+void slow_session_drop_pages(void);
+
 /* Unmount, also what is in use.  The threads go on waiting: end the process.
  */
 void slow_session_end(void);

@@ -20,8 +20,10 @@
  * somebody else unmounts it; then it unmounts, also what is in use.  So it
  * does not outlive the one who holds the other end of its standard input.
  * After "ready" it answers each line of its input by one line: "reset" by
- * "ok", and "counts" by a JSON object, {"processes": see census.h,
- * "meta_busy": S, "data_busy": S, "overhead": S, in seconds}.
+ * "ok", when all counts are 0 and pages that the kernel would drop at the next
+ * open (all, without cache-ms) are gone; and "counts" by a JSON object,
+ * {"processes": see census.h, "meta_busy": S, "data_busy": S, "overhead": S,
+ * in seconds}.
  */
 #include <errno.h>
 #include <poll.h>
@@ -44,6 +46,8 @@
 static void answer(const char *line)
 {
     if (strcmp(line, "reset") == 0) {
+        if (slow_toll_timeout() == 0)
+            slow_session_drop_pages();
         slow_census_reset();
         slow_toll_reset();
         puts("ok");
