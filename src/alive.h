@@ -1,13 +1,14 @@
 /* What is alive, before the interpreter's last collections of all objects.
  *
  * Such a collection goes through each object and all its references twice, to
- * find what is garbage.  Most is not, at a program's end: to mark that once and
- * put it aside takes a third of the time.  The collection finds the same
- * garbage in the rest, because to it, what is aside is referenced from outside.
+ * find what is garbage.  Most is not, at a program's end: to mark that once
+ * and put it aside takes a third of the time.  The collection finds the same
+ * garbage in the rest, because to it, what is aside is referenced from
+ * outside.
  *
  * There are three.  At the first there still is sys.modules.  At the second
- * there is not, and yet most of the objects are alive where there are extension
- * modules that the interpreter itself holds, those with one phase of
+ * there is not, and yet most of the objects are alive where there are
+ * extension modules that the interpreter itself holds, those with one phase of
  * initialization (PyState_FindModule()): they refer to others, those to the
  * packages that they belong to.  Before the third, all modules are cleared.
  *
