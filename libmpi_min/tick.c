@@ -44,9 +44,9 @@ static void *run(void *arg)
     struct timespec next;
 
     ask_for_little();
-    clock_gettime(CLOCK_MONOTONIC, &next);
     pthread_mutex_lock(&tick->lock);
     while (!tick->is_over) {
+        clock_gettime(CLOCK_MONOTONIC, &next);
         next.tv_nsec += PERIOD;
         if (next.tv_nsec >= 1000000000) {
             next.tv_nsec -= 1000000000;
@@ -58,12 +58,22 @@ static void *run(void *arg)
     return NULL;
 }
 
-static int processors(void)
+static int processors_of(pid_t process)
 {
     cpu_set_t set;
 
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set)
-                                                        : INT_MAX;
+    return sched_getaffinity(process, sizeof(set), &set) == 0 ? CPU_COUNT(&set)
+                                                              : 0;
+}
+
+/* Those of the node's ranks: a launcher may have bound each to some of its
+ * own.
+ */
+static int processors(void)
+{
+    int own = processors_of(0), launcher_s = processors_of(getppid());
+
+    return own == 0 ? INT_MAX : own > launcher_s ? own : launcher_s;
 }
 
 void mpimin_tick_start(struct mpimin_tick *tick, int ranks)

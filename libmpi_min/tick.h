@@ -21,7 +21,8 @@ struct mpimin_tick {
 };
 
 /* Start to tick if 'ranks', those of this node, are more than the processors
- * that this process may use.  Without a thread there are no ticks.  Local.
+ * that this process or its parent, the launcher, may use.  Without a thread
+ * there are no ticks.  Local.
  */
 void mpimin_tick_start(struct mpimin_tick *tick, int ranks);
 

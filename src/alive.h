@@ -13,7 +13,7 @@
  * packages that they belong to.  Before the third, all modules are cleared.
  *
  * The mark is the bit that collections themselves use and leave at 0.  The
- * order of the interpreter's lists does not change.
+ * order of what is young and of what is frozen stays that of their age.
  * Source: CPython's Include/internal/pycore_gc.h, InternalDocs of the
  * collector, finalize_modules() in Python/pylifecycle.c;
  * PyTypeObject.tp_traverse.
@@ -42,8 +42,14 @@ static int mi_alive_can_mark(void)
     return 0;
 }
 
-static int mi_alive_sort(Py_ssize_t count)
+static void mi_alive_turn(PyObject *modules)
 {
+    (void)modules;
+}
+
+static int mi_alive_sort(PyObject *modules, Py_ssize_t count)
+{
+    (void)modules;
     (void)count;
     return MI_ALIVE_NOT_SORTED;
 }
@@ -61,8 +67,9 @@ struct mi_alive_link {
     uintptr_t before;
 };
 
-#define MI_ALIVE_MARK ((uintptr_t)2) /* in 'before' */
-#define MI_ALIVE_FIRST 4096          /* objects there is room for at first */
+#define MI_ALIVE_FLAGS ((uintptr_t)3) /* in 'before' */
+#define MI_ALIVE_MARK ((uintptr_t)2)  /* one of them */
+#define MI_ALIVE_FIRST 4096           /* objects there is room for at first */
 /* The rings' own links lie beside one another, within so many bytes. */
 #define MI_ALIVE_ENDS 256
 /* Objects on the way from memory while others are looked at. */
@@ -157,13 +164,14 @@ static int mi_alive_visit(PyObject *object, void *arg)
     return alive->failed;
 }
 
+/* Some may be fetched meanwhile. */
 static void mi_alive_look_at_rest(struct mi_alive *alive)
 {
     PyObject *object;
 
-    for (size_t i = 0; i < MI_ALIVE_FETCHED; i++) {
-        object = alive->fetched[i];
-        alive->fetched[i] = NULL;
+    for (size_t i = 0; i < 2 * MI_ALIVE_FETCHED; i++) {
+        object = alive->fetched[i % MI_ALIVE_FETCHED];
+        alive->fetched[i % MI_ALIVE_FETCHED] = NULL;
         if (object)
             mi_alive_look(alive, object);
     }
@@ -198,29 +206,32 @@ static int mi_alive_is_held(PyObject *module)
 
 /* Mark what the interpreter clears itself before the second collection, so
  * that nothing is found by way of it: sys.modules, sys and builtins.  They are
- * alive until after that.
+ * alive until after that.  Fails if it has begun to, or if these modules are
+ * the program's.
  */
-static void mi_alive_mark_cleared(struct mi_alive *alive)
+static void mi_alive_mark_cleared(struct mi_alive *alive, PyObject *modules)
 {
-    PyObject *names = PyImport_GetModuleDict(), *module;
+    PyObject *module;
 
-    mi_alive_look(alive, names);
+    mi_alive_look(alive, modules);
     for (int i = 0; i < 2; i++) {
-        module = PyDict_GetItemString(names, i ? "sys" : "builtins");
-        if (module && PyModule_Check(module)) {
-            mi_alive_look(alive, module);
-            mi_alive_look(alive, PyModule_GetDict(module));
+        module = PyDict_GetItemString(modules, i ? "sys" : "builtins");
+        if (!module || !mi_alive_is_held(module)) {
+            alive->failed = 1;
+            return;
         }
+        mi_alive_look(alive, module);
+        mi_alive_look(alive, PyModule_GetDict(module));
     }
     alive->cleared = alive->done = alive->count;
 }
 
-static void mi_alive_mark_held(struct mi_alive *alive)
+static void mi_alive_mark_held(struct mi_alive *alive, PyObject *modules)
 {
     PyObject *name, *module;
     Py_ssize_t at = 0;
 
-    while (PyDict_Next(PyImport_GetModuleDict(), &at, &name, &module))
+    while (PyDict_Next(modules, &at, &name, &module))
         if (mi_alive_is_held(module))
             mi_alive_look(alive, module);
     mi_alive_mark(alive);
@@ -236,18 +247,72 @@ static void mi_alive_mark_named(struct mi_alive *alive)
 
 /* ---- the rings ---------------------------------------------------------- */
 
-/* Take back all marks in the ring that 'start' is in, and make what had none
- * young.  'end': the link of some ring itself.  Returns how many were taken
- * back.
+static struct mi_alive_link *mi_alive_before(const struct mi_alive_link *link)
+{
+    return (struct mi_alive_link *)(link->before & ~MI_ALIVE_FLAGS);
+}
+
+static void mi_alive_join(struct mi_alive_link *a, struct mi_alive_link *b)
+{
+    a->next = (uintptr_t)b;
+    b->before = (uintptr_t)a | (b->before & MI_ALIVE_FLAGS);
+}
+
+/* The young ring's own link, which the others' are near; NULL without memory.
  */
-static size_t mi_alive_part(struct mi_alive_link *start, uintptr_t end)
+static struct mi_alive_link *mi_alive_young(void)
+{
+    PyObject *newest = PyList_New(0);
+    struct mi_alive_link *end = NULL;
+
+    if (newest)
+        end = (struct mi_alive_link *)mi_alive_link_of(newest)->next;
+    else
+        PyErr_Clear();
+    Py_XDECREF(newest);
+    return end;
+}
+
+/* Is this no object's, but a ring's own? */
+static int mi_alive_is_own(const struct mi_alive_link *link,
+                           const struct mi_alive_link *young)
+{
+    return (uintptr_t)link - (uintptr_t)young + MI_ALIVE_ENDS <
+           2 * MI_ALIVE_ENDS;
+}
+
+/* gc.freeze() has just put the younger objects before the older ones: let its
+ * ring begin with sys.modules ('modules'), which is one of the oldest.
+ */
+static void mi_alive_turn(PyObject *modules)
+{
+    struct mi_alive_link *young = mi_alive_young();
+    struct mi_alive_link *start = mi_alive_link_of(modules), *own = start;
+
+    if (!young || !start->next)
+        return;
+    do {
+        own = mi_alive_before(own);
+        if (own == start)
+            return;
+    } while (!mi_alive_is_own(own, young));
+    mi_alive_join(mi_alive_before(own), (struct mi_alive_link *)own->next);
+    mi_alive_join(mi_alive_before(start), own);
+    mi_alive_join(own, start);
+}
+
+/* Take back all marks in the ring that 'start' is in, and make what had none
+ * young, in their order.  Returns how many were taken back.
+ */
+static size_t mi_alive_part(struct mi_alive_link *start,
+                            const struct mi_alive_link *young)
 {
     struct mi_alive_link *link = start, *next;
     size_t taken = 0;
 
     do {
         next = (struct mi_alive_link *)link->next;
-        if ((uintptr_t)link - end + MI_ALIVE_ENDS < 2 * MI_ALIVE_ENDS) {
+        if (mi_alive_is_own(link, young)) {
             /* no object */
         } else if (link->before & MI_ALIVE_MARK) {
             link->before &= ~MI_ALIVE_MARK;
@@ -268,33 +333,29 @@ static void mi_alive_take_back(struct mi_alive *alive)
 }
 
 /* All objects are frozen (gc.freeze()), 'count' of them: make those young that
- * may be garbage.  If it cannot be done, no mark is left, and nothing has
- * changed but the age of some.
+ * may be garbage.  'modules': the dictionary that was sys.modules at the
+ * start.  If it cannot be done, no mark is left, and nothing has changed but
+ * the age of some.
  */
-static int mi_alive_sort(Py_ssize_t count)
+static int mi_alive_sort(PyObject *modules, Py_ssize_t count)
 {
-    struct mi_alive alive = {0};
-    PyObject *newest = PyList_New(0); /* the last of the young ring */
+    struct mi_alive_link *young = mi_alive_young();
+    struct mi_alive alive = {.failed = !young};
     int result = MI_ALIVE_WITH_MODULES;
-    uintptr_t end;
 
-    if (!newest) {
-        PyErr_Clear();
-        return MI_ALIVE_NOT_SORTED;
-    }
-    end = mi_alive_link_of(newest)->next;
-    mi_alive_mark_cleared(&alive);
-    mi_alive_mark_held(&alive);
-    if (alive.count < (size_t)count / 2) {
+    if (!alive.failed)
+        mi_alive_mark_cleared(&alive, modules);
+    if (!alive.failed)
+        mi_alive_mark_held(&alive, modules);
+    if (!alive.failed && alive.count < (size_t)count / 2) {
         result = MI_ALIVE_WITH_NAMES;
         mi_alive_mark_named(&alive);
     }
     if (alive.count == 0)
         alive.failed = 1;
-    if (alive.failed || mi_alive_part(alive.marked[0], end) != alive.count)
+    if (alive.failed || mi_alive_part(alive.marked[0], young) != alive.count)
         mi_alive_take_back(&alive); /* some are in other interpreters' rings */
     PyMem_RawFree(alive.marked);
-    Py_DECREF(newest);
     return alive.failed ? MI_ALIVE_NOT_SORTED : result;
 }
 

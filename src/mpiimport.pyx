@@ -54,7 +54,8 @@ cdef extern from "standin.h":
 
 cdef extern from "alive.h":
     bint mi_alive_can_mark()
-    int mi_alive_sort(Py_ssize_t count)
+    void mi_alive_turn(object modules)
+    int mi_alive_sort(object modules, Py_ssize_t count)
     enum: MI_ALIVE_WITH_NAMES, MI_ALIVE_WITH_MODULES
 
 cdef extern from "limits.h":
@@ -552,6 +553,7 @@ cdef int make_old() except -1:
         if _collector.isenabled():
             _collector.collect(0)
         _collector.freeze()
+        mi_alive_turn(<object>PyImport_GetModuleDict())
         _collector.unfreeze()
     return 0
 
@@ -596,37 +598,62 @@ cdef class _Thaw:
         self.unfreeze()
 
 
-def _spare_the_living(phase, info):
+@cython.final
+cdef class _Spare:
     """For gc.callbacks, at the interpreter's end: its collections of all
     objects need not look for garbage among what is alive.
+
+    May be called when modules have been cleared.
     """
-    global _aside, _cleared_first
-    if not sys.is_finalizing() or info["generation"] != 2:
-        return
-    if phase == "start":
-        if not _collector.get_debug() and (
-                _collector.get_freeze_count() in _frozen):
-            _collector.freeze()
-            _aside = mi_alive_sort(_collector.get_freeze_count())
-            if _aside < 0:
-                _collector.unfreeze()
-    else:
-        _collector.callbacks.remove(_spare_the_living)
-        if _aside == MI_ALIVE_WITH_NAMES:
-            _collector.unfreeze()
-        elif _aside == MI_ALIVE_WITH_MODULES:
-            # The interpreter clears modules that it has not made garbage, the
-            # newest first.
-            _cleared_first = type(sys)("mpiimport._thaw")
-            _cleared_first._thaw = _Thaw()
-            names = <dict>PyImport_GetModuleDict()
-            names[_cleared_first.__name__] = _cleared_first
+    cdef object callbacks, freeze, unfreeze, get_debug, get_freeze_count
+    cdef object is_finalizing, module_type
+    cdef dict modules
+
+    def __init__(self):
+        self.callbacks = _collector.callbacks
+        self.freeze = _collector.freeze
+        self.unfreeze = _collector.unfreeze
+        self.get_debug = _collector.get_debug
+        self.get_freeze_count = _collector.get_freeze_count
+        self.is_finalizing = sys.is_finalizing
+        self.module_type = type(sys)
+        self.modules = <dict>PyImport_GetModuleDict()
+        self.callbacks.append(self)
+
+    def __call__(self, phase, info):
+        global _aside
+        if not self.is_finalizing() or info["generation"] != 2:
+            return
+        if phase == "start":
+            if not self.get_debug() and self.get_freeze_count() in _frozen:
+                self.freeze()
+                mi_alive_turn(self.modules)
+                _aside = mi_alive_sort(self.modules, self.get_freeze_count())
+                if _aside < 0:
+                    self.unfreeze()
+        elif _aside >= 0:
+            self.callbacks.remove(self)
+            if _aside == MI_ALIVE_WITH_MODULES:
+                self.thaw_with_modules()
+            else:
+                self.unfreeze()
+            _aside = -1
+
+    cdef int thaw_with_modules(self) except -1:
+        """The interpreter clears modules that it has not made garbage, the
+        newest first.
+        """
+        global _cleared_first
+        _cleared_first = self.module_type("mpiimport._thaw")
+        _cleared_first._thaw = _Thaw()
+        self.modules["mpiimport._thaw"] = _cleared_first
+        return 0
 
 
 def before_end():
     """The program has ended, and the interpreter will."""
     if _collector is not None and mi_alive_can_mark():
-        _collector.callbacks.append(_spare_the_living)
+        _Spare()
 
 
 cdef object payload(const mi_record *record):

@@ -172,11 +172,34 @@ def ends(program, launch):
             program(source, f"{name}.py")
         result = launch(RANKS, [*options, str(program(text, "main.py"))])
         assert result.status == 0, str(result)
+        assert "ignored" not in result.stderr
         lines = [line.partition(" ") for line in result.stdout.splitlines()]
         return [
             [said for who, _, said in lines if who == str(rank)]
             for rank in range(RANKS)
         ]
+
+    return run
+
+
+@pytest.fixture
+def ends_stock(program, python):
+    """ends_stock(modules, text): what stock Python writes, as a rank."""
+
+    def run(modules, text):
+        for name, source in modules.items():
+            program(source, f"{name}.py")
+        stock = subprocess.run(
+            [python, program(text, "main.py")],
+            env=job.clean_environment() | {"PMI_RANK": "9"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert not stock.stderr
+        return [line.partition(" ")[2] for line in stock.stdout.splitlines()]
 
     return run
 
@@ -313,6 +336,18 @@ class Local:
         "        say('collected')\n"
         "kept = Collector()\n"
         "other = Cycle('beside it')\n",
+        "for name in 'ab':\n"
+        "    setattr(sys.modules[__name__], name, Cycle('old ' + name))\n"
+        "gc.collect()\n"
+        "for name in 'cd':\n"
+        "    setattr(sys.modules[__name__], name, Cycle('young ' + name))\n",
+        "gc.disable()\n"
+        "class Collector:\n"
+        "    def __del__(self, collect=gc.collect, write=os.write, r=RANK):\n"
+        "        collect()\n"
+        "        write(1, f'{r} collected\\n'.encode())\n"
+        "os.kept = Collector()\n"
+        "kept = Collector()\n",
         "class Freezer:\n"
         "    def __del__(self, gc=gc, say=say):\n"
         "        gc.freeze()\n"
@@ -321,29 +356,35 @@ class Local:
         "kept = Freezer()\n",
     ],
 )
-def test_end_finds_what_stock_finds(program, launch, python, text, imports):
-    program(OTHER, "other.py")
-    script = program(imports + LAST + text, "main.py")
-    result = launch(RANKS, [str(script)])
-    assert result.status == 0, str(result)
-    stock = subprocess.run(
-        [python, script],
-        env=job.clean_environment() | {"PMI_RANK": "9"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    for rank in range(RANKS):
-        said = [
-            line.replace(str(rank), "9", 1)
-            for line in result.stdout.splitlines()
-            if line.startswith(f"{rank} ")
-        ]
+def test_end_finds_what_stock_finds(ends, ends_stock, text, imports):
+    modules = {"other": OTHER}
+    stock = ends_stock(modules, imports + LAST + text)
+    for rank in ends(modules, imports + LAST + text):
         # In which order is a matter of generations, and so of when others
         # have been collected.
-        assert sorted(said) == sorted(stock.stdout.splitlines())
+        assert sorted(rank) == sorted(stock)
+
+
+@pytest.mark.parametrize("imports", ["", HELD], ids=["not held", "held"])
+@pytest.mark.parametrize(
+    "where", ["sys.modules[__name__]", "decimal", "email"]
+)
+def test_end_is_in_the_order_of_age(ends, ends_stock, imports, where):
+    """As far as the program itself has collected."""
+    text = (
+        imports
+        + LAST
+        + (
+            "del old\n"
+            "gc.collect()\n"
+            f"{where}.a, {where}.b = Cycle('a'), Cycle('b')\n"
+            "gc.collect()\n"
+            f"{where}.c, {where}.d = Cycle('c'), Cycle('d')\n"
+        )
+    )
+    stock = ends_stock({}, text)
+    assert [line[0] for line in stock] == list("oabcd")
+    assert ends({}, text) == [stock] * RANKS
 
 
 @pytest.mark.parametrize(
