@@ -2,16 +2,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Gigabytes of address space amid the process's other mappings would spread
+ * its heap over more of it, for which Python's allocator has tables of 128
+ * KiB.
+ */
+#define LARGE ((size_t)64 << 20)
+#define APART ((void *)((uintptr_t)1 << (sizeof(void *) > 4 ? 45 : 30)))
+
 static int map(struct mi_segment *segment, int protection, int flags, int file,
                const char *name, struct mi_error *err)
 {
-    void *base =
-        mmap(NULL, segment->size, protection, flags | MAP_NORESERVE, file, 0);
+    /* A wish: the kernel takes another address where it cannot be. */
+    void *base = mmap(segment->size < LARGE ? NULL : APART, segment->size,
+                      protection, flags | MAP_NORESERVE, file, 0);
 
     if (base == MAP_FAILED)
         return mi_fail_errno(err, "cannot map %zu bytes of %s", segment->size,
