@@ -700,6 +700,7 @@ int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
 {
     if (!reads_ahead(job))
         return 0;
+    mi_asked_add(job->asked, query, key, extra, MI_ASKER_OTHER);
     return mi_reader_ahead(job->reader, query, key, extra, err);
 }
 

@@ -142,7 +142,10 @@ int mi_job_publish(struct mi_job *job, const struct mi_entry *entry,
  * it was one.
  */
 void mi_job_hurry(struct mi_job *job);
-/* Source: have the pool read ahead.  Elsewhere nothing happens. */
+/* Source: have the pool read ahead what the others are about to ask; the next
+ * run's manifest has it even if none of them comes too early and asks.
+ * Elsewhere nothing happens.
+ */
 int mi_job_prefetch(struct mi_job *job, enum mi_query query, const char *key,
                     const char *extra, struct mi_error *err);
 /* Source of a job of several ranks: as mi_reader_foresee(), mi_reader_path()

@@ -3,8 +3,10 @@
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import stat
+import sys
 
 import pytest
 
@@ -144,6 +146,18 @@ def test_one_rank_keeps_no_thread(launch, program, tmp_path):
     first, second = (launch(1, [*args, main]).reports[0] for _ in range(2))
     assert first[0] == second[0] == 0
     assert second[1] < first[1]
+
+
+@NATIVE
+def test_first_run_knows_what_others_ask(run, tmp_path):
+    """Not only if they have asked before rank 0 had read it for them."""
+    run()
+    real = b"\x06.{3}%c\0{3}%s\0"  # query, flags, age, sizes, path, no more
+    for prefix in (sys.prefix, sys.base_prefix):
+        path = os.fsencode(prefix)
+        question = real % (len(path), re.escape(path))
+        found = re.findall(question, only_file(tmp_path).read_bytes(), re.S)
+        assert len(found) == 1, prefix
 
 
 @NATIVE
