@@ -277,6 +277,7 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
             if data is core.PENDING:
                 data = _compile_once(fullname, path)
                 if isinstance(data, _code_type):
+                    core.intern(data)
                     return data
             if data is core.SOURCE:
                 return _SourceOnly(fullname, path).get_code(fullname)
@@ -290,6 +291,7 @@ class StoreSourceLoader(_Stored, SourceFileLoader):
         except BaseException as error:
             _forget_frame(error)
             raise
+        core.intern(code)
         _imp._fix_co_filename(code, path)
         if path is self.path:
             self.path = code.co_filename

@@ -52,6 +52,9 @@ cdef extern from "Python.h":
 cdef extern from "standin.h":
     object mi_standin_make(object genuine, object first, object module)
 
+cdef extern from "intern.h":
+    void mi_intern_code(object code)
+
 cdef extern from "alive.h":
     bint mi_alive_can_mark()
     void mi_alive_turn(object modules)
@@ -962,6 +965,11 @@ def prefetch(query, path):
     cdef bytes key = _fsencode(path)
     if path.startswith("/") and job.is_shared(path):
         check(mi_job_prefetch(job.job, which, key, b"", &err), &err)
+
+
+def intern(code):
+    """Keep once what a new code object has in common with others."""
+    mi_intern_code(code)
 
 
 # ---- read-ahead from bytecode (ahead.h) -------------------------------------
