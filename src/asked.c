@@ -11,17 +11,21 @@
 
 /* Those of the manifest come first, in its order. */
 struct item {
-    struct mi_question question;
-    uint64_t hash;
-    uint8_t asker; /* the highest enum mi_asker that has asked in this run */
-    uint8_t young; /* modified in this run */
-    uint8_t known_absent, absent; /* known: there is an answer */
-    uint8_t beside; /* 'extra' is what make_extra() makes of the key */
-    uint8_t mine;   /* the texts: allocated here; bits: key, extra */
+    const char *key, *extra; /* as struct mi_question */
+    uint32_t hash;
+    uint8_t query, flags, age; /* of the manifest */
+    uint8_t state;             /* bits: */
 };
 
-#define MINE_KEY 1
-#define MINE_EXTRA 2
+#define OTHER 1u /* another rank has asked in this run */
+#define OWN 2u   /* this rank's program has */
+#define ASKED (OTHER | OWN)
+#define YOUNG 4u     /* modified in this run */
+#define ANSWERED 8u  /* there is an answer, */
+#define ABSENT 16u   /* which is that there is no such thing */
+#define BESIDE 32u   /* 'extra' is what make_extra() makes of the key */
+#define MINE_KEY 64u /* the texts: allocated here */
+#define MINE_EXTRA 128u
 
 struct mi_asked {
     pthread_mutex_t lock;
@@ -31,7 +35,7 @@ struct mi_asked {
     uint32_t *order; /* numbers of items as they were first asked; 'room' */
     size_t asked;    /* so many are in it */
     uint32_t *slots; /* 1 + number of an item, by its hash; 0: none */
-    uint64_t mask;
+    uint32_t mask;
     size_t bytes;  /* of new texts */
     char *own;     /* the program's directory; or NULL */
     char *ending;  /* of bytecode's names, ".cpython-311.pyc"; or NULL */
@@ -44,9 +48,9 @@ struct mi_asked {
 /* Its slot, or the empty one where it would be.  Two questions of one hash
  * count as the same: one hint is lost.
  */
-static uint32_t *find(const struct mi_asked *asked, uint64_t hash)
+static uint32_t *find(const struct mi_asked *asked, uint32_t hash)
 {
-    uint64_t i = hash & asked->mask;
+    uint32_t i = hash & asked->mask;
 
     while (asked->slots[i] && asked->items[asked->slots[i] - 1].hash != hash)
         i = (i + 1) & asked->mask;
@@ -66,7 +70,7 @@ static int rehash(struct mi_asked *asked, size_t room)
         return -1;
     free(asked->slots);
     asked->slots = slots;
-    asked->mask = size - 1;
+    asked->mask = (uint32_t)(size - 1);
     for (size_t i = 0; i < asked->count; i++)
         *find(asked, asked->items[i].hash) = (uint32_t)i + 1;
     return 0;
@@ -111,24 +115,34 @@ static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
 {
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
-        uint64_t hash =
-            mi_key_hash(question->query, question->key, strlen(question->key));
+        uint32_t hash = (uint32_t)mi_key_hash(question->query, question->key,
+                                              strlen(question->key));
         uint32_t *slot = find(asked, hash);
 
         if (*slot)
             continue;
         asked->items[asked->count] =
-            (struct item){.question = *question, .hash = hash};
+            (struct item){.key = question->key,
+                          .extra = question->extra,
+                          .hash = hash,
+                          .query = (uint8_t)question->query,
+                          .flags = (uint8_t)question->flags,
+                          .age = (uint8_t)question->age};
         *slot = (uint32_t)++asked->count;
     }
     asked->known = asked->count;
 }
 
-static void drop(struct item *item, const char **text, int mine)
+static void set(struct item *item, unsigned bit, int on)
 {
-    if (item->mine & mine)
+    item->state = (uint8_t)(on ? item->state | bit : item->state & ~bit);
+}
+
+static void drop(struct item *item, const char **text, unsigned mine)
+{
+    if (item->state & mine)
         free((char *)(uintptr_t)*text);
-    item->mine = (uint8_t)(item->mine & ~mine);
+    set(item, mine, 0);
     *text = "";
 }
 
@@ -153,8 +167,8 @@ void mi_asked_destroy(struct mi_asked *asked)
     if (!asked)
         return;
     for (size_t i = 0; i < asked->count; i++) {
-        drop(&asked->items[i], &asked->items[i].question.key, MINE_KEY);
-        drop(&asked->items[i], &asked->items[i].question.extra, MINE_EXTRA);
+        drop(&asked->items[i], &asked->items[i].key, MINE_KEY);
+        drop(&asked->items[i], &asked->items[i].extra, MINE_EXTRA);
     }
     pthread_mutex_destroy(&asked->lock);
     free(asked->items);
@@ -198,24 +212,24 @@ static int is_beside(struct mi_asked *asked, const char *key,
 
 static int make_extra(const struct mi_asked *asked, struct item *item)
 {
-    const char *key = item->question.key, *name = strrchr(key, '/');
+    const char *key = item->key, *name = strrchr(key, '/');
     char *text;
 
     if (asprintf(&text, "%.*s" CACHE "%.*s%s", (int)(name - key), key,
                  (int)(strrchr(key, '.') - name) - 1, name + 1,
                  asked->ending) < 0)
         return -1;
-    item->question.extra = text;
-    item->mine |= MINE_EXTRA;
+    item->extra = text;
+    set(item, MINE_EXTRA, 1);
     return 0;
 }
 
 /* Have 'text' allocated here, unless it is empty. */
-static int keep(struct item *item, const char **text, int mine)
+static int keep(struct item *item, const char **text, unsigned mine)
 {
     char *kept;
 
-    if (item->mine & mine)
+    if (item->state & mine)
         return 0;
     if (!**text) {
         *text = "";
@@ -225,28 +239,32 @@ static int keep(struct item *item, const char **text, int mine)
     if (!kept)
         return -1;
     *text = kept;
-    item->mine = (uint8_t)(item->mine | mine);
+    set(item, mine, 1);
     return 0;
+}
+
+static const struct mi_record *record_of(const struct item *item,
+                                         const struct mi_store *store)
+{
+    return mi_store_find(store, item->query, item->key, strlen(item->key));
 }
 
 static int shrink(struct mi_asked *asked, struct item *item,
                   const struct mi_store *store)
 {
-    struct mi_question *question = &item->question;
-    const struct mi_record *record = mi_store_find(
-        store, question->query, question->key, strlen(question->key));
+    const struct mi_record *record = record_of(item, store);
 
-    if (is_beside(asked, question->key, question->extra)) {
-        item->beside = 1;
-        drop(item, &question->extra, MINE_EXTRA);
+    if (is_beside(asked, item->key, item->extra)) {
+        set(item, BESIDE, 1);
+        drop(item, &item->extra, MINE_EXTRA);
     }
     if (record) {
-        drop(item, &question->key, MINE_KEY);
-        question->key = mi_record_key(record);
-    } else if (keep(item, &question->key, MINE_KEY) != 0) {
+        drop(item, &item->key, MINE_KEY);
+        item->key = mi_record_key(record);
+    } else if (keep(item, &item->key, MINE_KEY) != 0) {
         return -1;
     }
-    return keep(item, &question->extra, MINE_EXTRA);
+    return keep(item, &item->extra, MINE_EXTRA);
 }
 
 void mi_asked_shrink(struct mi_asked *asked, const struct mi_store *store)
@@ -277,7 +295,7 @@ static char *copy(struct mi_asked *asked, const char *text)
 
 /* The item of that question, which is made if there is none; or NULL. */
 static struct item *item_of(struct mi_asked *asked, enum mi_query query,
-                            const char *key, uint64_t hash)
+                            const char *key, uint32_t hash)
 {
     uint32_t *slot = find(asked, hash);
     char *text;
@@ -287,10 +305,11 @@ static struct item *item_of(struct mi_asked *asked, enum mi_query query,
     text = make_room(asked) == 0 ? copy(asked, key) : NULL;
     if (!text)
         return NULL;
-    asked->items[asked->count] =
-        (struct item){.question = {.query = query, .key = text, .extra = ""},
-                      .hash = hash,
-                      .mine = MINE_KEY};
+    asked->items[asked->count] = (struct item){.key = text,
+                                               .extra = "",
+                                               .hash = hash,
+                                               .query = (uint8_t)query,
+                                               .state = MINE_KEY};
     *find(asked, hash) = (uint32_t)++asked->count;
     return &asked->items[asked->count - 1];
 }
@@ -300,29 +319,29 @@ static void set_extra(struct mi_asked *asked, struct item *item,
 {
     char *text;
 
-    if (!extra[0] || strlen(extra) >= MI_PATH || item->question.extra[0] ||
-        item->beside)
+    if (!extra[0] || strlen(extra) >= MI_PATH || item->extra[0] ||
+        item->state & BESIDE)
         return;
-    item->beside = is_beside(asked, item->question.key, extra) != 0;
-    text = item->beside ? NULL : copy(asked, extra);
+    set(item, BESIDE, is_beside(asked, item->key, extra));
+    text = item->state & BESIDE ? NULL : copy(asked, extra);
     if (!text)
         return;
-    item->question.extra = text;
-    item->mine |= MINE_EXTRA;
+    item->extra = text;
+    set(item, MINE_EXTRA, 1);
 }
 
 static void count(struct mi_asked *asked, struct item *item,
                   enum mi_asker asker)
 {
-    if (asker == MI_ASKER_NOBODY || item->asker >= asker)
+    if (asker == MI_ASKER_NOBODY)
         return;
-    if (item->asker == MI_ASKER_NOBODY)
+    if (!(item->state & ASKED))
         asked->order[asked->asked++] = (uint32_t)(item - asked->items);
-    item->asker = (uint8_t)asker;
+    set(item, asker == MI_ASKER_OWN ? OWN : OTHER, 1);
 }
 
 static void add(struct mi_asked *asked, enum mi_query query, const char *key,
-                uint64_t hash, const char *extra, enum mi_asker asker)
+                uint32_t hash, const char *extra, enum mi_asker asker)
 {
     struct item *item;
 
@@ -339,15 +358,15 @@ void mi_asked_add(struct mi_asked *asked, enum mi_query query, const char *key,
                   const char *extra, enum mi_asker asker)
 {
     if (asked && key[0] == '/')
-        add(asked, query, key, mi_key_hash(query, key, strlen(key)), extra,
-            asker);
+        add(asked, query, key, (uint32_t)mi_key_hash(query, key, strlen(key)),
+            extra, asker);
 }
 
 void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record)
 {
     if (asked)
         add(asked, (enum mi_query)record->query, mi_record_key(record),
-            record->hash, "", MI_ASKER_OWN);
+            (uint32_t)record->hash, "", MI_ASKER_OWN);
 }
 
 void mi_asked_own(struct mi_asked *asked, const char *directory)
@@ -367,25 +386,22 @@ static int is_known(const struct mi_asked *asked, const struct item *item)
 }
 
 /* Is it a file right in the program's directory, or that directory? */
-static int is_own(const struct mi_asked *asked,
-                  const struct mi_question *question)
+static int is_own(const struct mi_asked *asked, const struct item *item)
 {
     size_t size = asked->own ? strlen(asked->own) : 0;
-    const char *rest = question->key + size;
+    const char *rest = item->key + size;
 
-    if (size == 0 || strncmp(question->key, asked->own, size) != 0)
+    if (size == 0 || strncmp(item->key, asked->own, size) != 0)
         return 0;
     return !rest[0] || (rest[0] == '/' && !strchr(rest + 1, '/') &&
-                        question->query != MI_LIST);
+                        item->query != MI_LIST);
 }
 
 /* Can it be read ahead?  Bytecode only where it is known to lie. */
 static int is_fit(const struct mi_asked *asked, const struct item *item)
 {
-    const struct mi_question *question = &item->question;
-
-    return !item->young && !is_own(asked, question) &&
-           (question->query != MI_CODE || question->extra[0] || item->beside);
+    return !(item->state & YOUNG) && !is_own(asked, item) &&
+           (item->query != MI_CODE || item->extra[0] || item->state & BESIDE);
 }
 
 static void judge(struct mi_asked *asked, const struct mi_store *store,
@@ -396,32 +412,32 @@ static void judge(struct mi_asked *asked, const struct mi_store *store,
     for (size_t i = 0; i < asked->count; i++) {
         struct item *item = &asked->items[i];
 
-        record = mi_store_find(store, item->question.query, item->question.key,
-                               strlen(item->question.key));
-        item->young =
-            record && (record->mtime >= since || record->changed >= since);
-        item->known_absent = record != NULL;
-        item->absent = record && record->kind == MI_KIND_ABSENT &&
-                       record->code < MI_CODE_PENDING;
+        record = record_of(item, store);
+        set(item, YOUNG,
+            record && (record->mtime >= since || record->changed >= since));
+        set(item, ANSWERED, record != NULL);
+        set(item, ABSENT,
+            record && record->kind == MI_KIND_ABSENT &&
+                record->code < MI_CODE_PENDING);
     }
 }
 
 static unsigned flags_of(const struct item *item)
 {
-    unsigned flags = item->question.flags;
+    unsigned flags = item->flags;
 
-    if (item->asker == MI_ASKER_OWN)
+    if (item->state & OWN)
         flags |= MI_MANIFEST_OWN;
-    if (item->known_absent)
-        flags = item->absent ? flags | MI_MANIFEST_ABSENT
-                             : flags & ~MI_MANIFEST_ABSENT;
+    if (item->state & ANSWERED)
+        flags = item->state & ABSENT ? flags | MI_MANIFEST_ABSENT
+                                     : flags & ~MI_MANIFEST_ABSENT;
     return flags;
 }
 
 /* What the next run will know of a question that has been asked. */
 static int is_new(const struct mi_asked *asked, const struct item *item)
 {
-    return item->asker != MI_ASKER_NOBODY && !is_known(asked, item) &&
+    return item->state & ASKED && !is_known(asked, item) &&
            is_fit(asked, item);
 }
 
@@ -432,10 +448,10 @@ static int has_changed(const struct mi_asked *asked, const struct item *item)
 {
     if (!is_known(asked, item))
         return is_new(asked, item);
-    if (!is_fit(asked, item) || flags_of(item) != item->question.flags)
+    if (!is_fit(asked, item) || flags_of(item) != item->flags)
         return 1;
-    if (item->question.flags & MI_MANIFEST_OWN)
-        return item->asker != MI_ASKER_OWN || item->question.age > 0;
+    if (item->flags & MI_MANIFEST_OWN)
+        return !(item->state & OWN) || item->age > 0;
     return 0;
 }
 
@@ -443,15 +459,15 @@ static int has_changed(const struct mi_asked *asked, const struct item *item)
 static int next(const struct mi_asked *asked, const struct item *item,
                 struct mi_question *question)
 {
-    *question = item->question;
-    question->flags = flags_of(item);
+    *question = (struct mi_question){.query = (enum mi_query)item->query,
+                                     .flags = flags_of(item),
+                                     .key = item->key,
+                                     .extra = item->extra};
     if (!is_fit(asked, item))
         return 0;
-    if (item->asker != MI_ASKER_NOBODY) {
-        question->age = 0;
+    if (item->state & ASKED)
         return 1;
-    }
-    question->age++;
+    question->age = item->age + 1u;
     return is_known(asked, item) && question->age < MI_MANIFEST_AGE;
 }
 
@@ -461,7 +477,7 @@ static size_t put_unasked(const struct mi_asked *asked, size_t i,
 {
     size_t n = 0;
 
-    for (; i < asked->known && asked->items[i].asker == MI_ASKER_NOBODY; i++)
+    for (; i < asked->known && !(asked->items[i].state & ASKED); i++)
         n += (size_t)next(asked, &asked->items[i], to + n);
     return n;
 }
@@ -490,7 +506,7 @@ static int merge(struct mi_asked *asked, struct mi_question **questions,
     if (i == asked->count)
         return 0;
     for (i = 0; i < asked->count; i++)
-        if (asked->items[i].beside && !asked->items[i].question.extra[0] &&
+        if (asked->items[i].state & BESIDE && !asked->items[i].extra[0] &&
             make_extra(asked, &asked->items[i]) != 0)
             return -1;
     *questions = calloc(asked->count + 1, sizeof(**questions));
@@ -525,7 +541,7 @@ void mi_asked_counts(struct mi_asked *asked, struct mi_asked_count *counts)
     for (size_t i = 0; i < asked->count; i++) {
         const struct item *item = &asked->items[i];
 
-        counts->used += is_known(asked, item) && item->asker == MI_ASKER_OWN;
+        counts->used += is_known(asked, item) && item->state & OWN;
         counts->added += (size_t)is_new(asked, item);
         counts->dropped +=
             is_known(asked, item) && !next(asked, item, &question);
