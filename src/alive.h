@@ -42,15 +42,18 @@ static int mi_alive_can_mark(void)
     return 0;
 }
 
-static void mi_alive_turn(PyObject *modules)
+static int mi_alive_freeze(PyObject *freeze, PyObject *modules)
 {
+    PyObject *none = PyObject_CallNoArgs(freeze);
+
     (void)modules;
+    Py_XDECREF(none);
+    return none ? 0 : -1;
 }
 
-static int mi_alive_sort(PyObject *modules, Py_ssize_t count)
+static int mi_alive_sort(PyObject *modules)
 {
     (void)modules;
-    (void)count;
     return MI_ALIVE_NOT_SORTED;
 }
 
@@ -281,24 +284,57 @@ static int mi_alive_is_own(const struct mi_alive_link *link,
            2 * MI_ALIVE_ENDS;
 }
 
-/* gc.freeze() has just put the younger objects before the older ones: let its
- * ring begin with sys.modules ('modules'), which is one of the oldest.
+/* The ring's own link, which the youngest objects are behind; 'newest' is the
+ * newest of them.
  */
-static void mi_alive_turn(PyObject *modules)
+static struct mi_alive_link *mi_alive_end(struct mi_alive_link *newest,
+                                          const struct mi_alive_link *young)
 {
-    struct mi_alive_link *young = mi_alive_young();
-    struct mi_alive_link *start = mi_alive_link_of(modules), *own = start;
+    struct mi_alive_link *link = newest;
 
-    if (!young || !start->next)
-        return;
     do {
-        own = mi_alive_before(own);
-        if (own == start)
-            return;
-    } while (!mi_alive_is_own(own, young));
-    mi_alive_join(mi_alive_before(own), (struct mi_alive_link *)own->next);
-    mi_alive_join(mi_alive_before(start), own);
-    mi_alive_join(own, start);
+        link = mi_alive_before(link);
+        if (mi_alive_is_own(link, young))
+            return link;
+    } while (link != newest);
+    return NULL;
+}
+
+/* Call gc.freeze(), which puts the younger objects before the older ones, and
+ * then let its ring begin with sys.modules ('modules'), which is one of the
+ * oldest.  Returns -1 with an exception, or 0.
+ */
+static int mi_alive_freeze(PyObject *freeze, PyObject *modules)
+{
+    PyObject *newest = PyList_New(0), *none;
+    struct mi_alive_link *young, *own, *start = mi_alive_link_of(modules);
+
+    none = newest ? PyObject_CallNoArgs(freeze) : NULL;
+    if (!none) {
+        Py_XDECREF(newest);
+        return -1;
+    }
+    Py_DECREF(none);
+    young = mi_alive_young();
+    own = young ? mi_alive_end(mi_alive_link_of(newest), young) : NULL;
+    if (own && start->next && mi_alive_before(start) != own) {
+        mi_alive_join(mi_alive_before(own), (struct mi_alive_link *)own->next);
+        mi_alive_join(mi_alive_before(start), own);
+        mi_alive_join(own, start);
+    }
+    Py_DECREF(newest);
+    return 0;
+}
+
+/* Objects in the ring that 'start' is in. */
+static size_t mi_alive_count(const struct mi_alive_link *start)
+{
+    const struct mi_alive_link *link = start;
+    size_t count = 0; /* without 'start', but with the link that is none */
+
+    while ((link = (const struct mi_alive_link *)link->next) != start)
+        count++;
+    return count;
 }
 
 /* Take back all marks in the ring that 'start' is in, and make what had none
@@ -332,12 +368,11 @@ static void mi_alive_take_back(struct mi_alive *alive)
         alive->marked[i]->before &= ~MI_ALIVE_MARK;
 }
 
-/* All objects are frozen (gc.freeze()), 'count' of them: make those young that
- * may be garbage.  'modules': the dictionary that was sys.modules at the
- * start.  If it cannot be done, no mark is left, and nothing has changed but
- * the age of some.
+/* All objects are frozen: make those young that may be garbage.  'modules':
+ * the dictionary that was sys.modules at the start.  If it cannot be done, no
+ * mark is left, and nothing has changed but the age of some.
  */
-static int mi_alive_sort(PyObject *modules, Py_ssize_t count)
+static int mi_alive_sort(PyObject *modules)
 {
     struct mi_alive_link *young = mi_alive_young();
     struct mi_alive alive = {.failed = !young};
@@ -347,7 +382,7 @@ static int mi_alive_sort(PyObject *modules, Py_ssize_t count)
         mi_alive_mark_cleared(&alive, modules);
     if (!alive.failed)
         mi_alive_mark_held(&alive, modules);
-    if (!alive.failed && alive.count < (size_t)count / 2) {
+    if (!alive.failed && alive.count < mi_alive_count(alive.marked[0]) / 2) {
         result = MI_ALIVE_WITH_NAMES;
         mi_alive_mark_named(&alive);
     }

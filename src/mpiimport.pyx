@@ -57,8 +57,8 @@ cdef extern from "intern.h":
 
 cdef extern from "alive.h":
     bint mi_alive_can_mark()
-    void mi_alive_turn(object modules)
-    int mi_alive_sort(object modules, Py_ssize_t count)
+    int mi_alive_freeze(object freeze, object modules) except -1
+    int mi_alive_sort(object modules)
     enum: MI_ALIVE_WITH_NAMES, MI_ALIVE_WITH_MODULES
 
 cdef extern from "limits.h":
@@ -555,8 +555,8 @@ cdef int make_old() except -1:
     if _collector.get_freeze_count() in _frozen:
         if _collector.isenabled():
             _collector.collect(0)
-        _collector.freeze()
-        mi_alive_turn(<object>PyImport_GetModuleDict())
+        mi_alive_freeze(_collector.freeze,
+                        <object>PyImport_GetModuleDict())
         _collector.unfreeze()
     return 0
 
@@ -629,9 +629,8 @@ cdef class _Spare:
             return
         if phase == "start":
             if not self.get_debug() and self.get_freeze_count() in _frozen:
-                self.freeze()
-                mi_alive_turn(self.modules)
-                _aside = mi_alive_sort(self.modules, self.get_freeze_count())
+                mi_alive_freeze(self.freeze, self.modules)
+                _aside = mi_alive_sort(self.modules)
                 if _aside < 0:
                     self.unfreeze()
         elif _aside >= 0:

@@ -1,12 +1,17 @@
 #include "pace.h"
 
+#include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MEMORY 8 /* answers */
+#define SCHEDULED "/proc/thread-self/schedstat"
 
 static _Thread_local struct mi_lap *current;
+static _Thread_local uint64_t delayed; /* at the last look */
 
 static uint64_t read_clock(void)
 {
@@ -49,6 +54,26 @@ void mi_lap_return(void)
         current->waited += read_clock() - current->called;
 }
 
+/* For how long the calling thread could have run and had no processor, in
+ * nanoseconds; 0 where the kernel does not tell.
+ */
+static uint64_t read_delay(void)
+{
+    char text[80], *end;
+    ssize_t size;
+    int fd = open(SCHEDULED, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    strtoull(text, &end, 10); /* for how long it ran */
+    return strtoull(end, NULL, 10);
+}
+
 static int waits(uint64_t wall, uint64_t waited)
 {
     return wall > 0 && waited >= wall / 2;
@@ -59,4 +84,14 @@ int mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap)
     pace->wall += lap->wall - pace->wall / MEMORY;
     pace->waited += lap->waited - pace->waited / MEMORY;
     return waits(lap->wall, lap->waited) && waits(pace->wall, pace->waited);
+}
+
+int mi_lap_slept(const struct mi_lap *lap)
+{
+    uint64_t before = delayed, delay;
+
+    delayed = read_delay();
+    delay = delayed - before;
+    return delay < lap->waited &&
+           waits(lap->wall - delay, lap->waited - delay);
 }

@@ -42,4 +42,11 @@ void mi_lap_return(void);
  */
 int mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap);
 
+/* Is that so as well when what does not count is left out: the time since the
+ * last call in this thread in which it could have run, but others had the
+ * processors?  For the thread of the lap.
+ * Source: proc(5), /proc/pid/schedstat (Documentation/scheduler/sched-stats).
+ */
+int mi_lap_slept(const struct mi_lap *lap);
+
 #endif

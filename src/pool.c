@@ -267,7 +267,8 @@ void mi_pool_pace(struct mi_pool *pool, const struct mi_lap *lap)
 
     pthread_mutex_lock(&pool->lock);
     most = pool->hold ? pool->config.threads : 2 * pool->threads;
-    if (mi_pace_add(&pool->pace, lap) && pool->sensible < most)
+    if (mi_pace_add(&pool->pace, lap) && pool->sensible < most &&
+        mi_lap_slept(lap))
         pool->sensible++;
     pthread_mutex_unlock(&pool->lock);
 }

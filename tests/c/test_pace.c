@@ -3,6 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../../src/pace.h"
 
@@ -115,6 +121,61 @@ static void test_without_a_lap_nothing_happens(void)
     CHECK(lap.waited == 0 && errno == ENOENT);
 }
 
+static void work_for(time_t seconds)
+{
+    const time_t end = time(NULL) + seconds + 1;
+
+    while (time(NULL) < end)
+        continue;
+}
+
+/* Work for a while where another process has half of the processor. */
+static void be_held_up(void)
+{
+    cpu_set_t before, one;
+    pid_t other;
+
+    CHECK(sched_getaffinity(0, sizeof(before), &before) == 0);
+    CPU_ZERO(&one);
+    for (size_t i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &before))
+            CPU_SET(i, &one);
+    CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
+    other = fork();
+    if (other == 0) {
+        alarm(20);
+        for (;;)
+            continue;
+    }
+    work_for(1);
+    kill(other, SIGKILL);
+    waitpid(other, NULL, 0);
+    CHECK(sched_setaffinity(0, sizeof(before), &before) == 0);
+}
+
+/* Kernels may do without these figures. */
+static int is_told(void)
+{
+    unsigned long long ran, delay = 0;
+    FILE *file = fopen("/proc/thread-self/schedstat", "re");
+
+    if (file && fscanf(file, "%llu %llu", &ran, &delay) < 2)
+        delay = 0;
+    if (file)
+        fclose(file);
+    return delay > 0;
+}
+
+static void test_time_without_a_processor_is_no_sleep(void)
+{
+    const struct mi_lap a_second = {.wall = 1000 * MS, .waited = 1000 * MS};
+    const struct mi_lap moment = {.wall = MS, .waited = MS};
+
+    be_held_up();
+    CHECK(mi_lap_slept(&moment) == !is_told());
+    CHECK(mi_lap_slept(&a_second)); /* that was before */
+}
+
 int main(void)
 {
     test_nothing_done_no_waiting();
@@ -126,5 +187,6 @@ int main(void)
     test_sleep_outside_of_calls_is_no_waiting();
     test_call_that_works_is_no_waiting();
     test_without_a_lap_nothing_happens();
+    test_time_without_a_processor_is_no_sleep();
     return check_report();
 }
