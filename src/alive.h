@@ -300,29 +300,32 @@ static struct mi_alive_link *mi_alive_end(struct mi_alive_link *newest,
     return NULL;
 }
 
-/* Call gc.freeze(), which puts the younger objects before the older ones, and
- * then let its ring begin with sys.modules ('modules'), which is one of the
- * oldest.  Returns -1 with an exception, or 0.
+/* Call gc.freeze(), the genuine one, which puts the younger objects before the
+ * older ones, and then let its ring begin with sys.modules ('modules'), which
+ * is one of the oldest.  Returns -1 with an exception, or 0.
  */
 static int mi_alive_freeze(PyObject *freeze, PyObject *modules)
 {
     PyObject *newest = PyList_New(0), *none;
-    struct mi_alive_link *young, *own, *start = mi_alive_link_of(modules);
+    struct mi_alive_link *young = mi_alive_young(), *own = NULL;
+    struct mi_alive_link *start = mi_alive_link_of(modules);
 
-    none = newest ? PyObject_CallNoArgs(freeze) : NULL;
+    if (!newest)
+        PyErr_Clear(); /* they stay in that order */
+    none = PyObject_CallNoArgs(freeze);
     if (!none) {
         Py_XDECREF(newest);
         return -1;
     }
     Py_DECREF(none);
-    young = mi_alive_young();
-    own = young ? mi_alive_end(mi_alive_link_of(newest), young) : NULL;
-    if (own && start->next && mi_alive_before(start) != own) {
+    if (newest && young)
+        own = mi_alive_end(mi_alive_link_of(newest), young);
+    if (own && own != young && start->next && mi_alive_before(start) != own) {
         mi_alive_join(mi_alive_before(own), (struct mi_alive_link *)own->next);
         mi_alive_join(mi_alive_before(start), own);
         mi_alive_join(own, start);
     }
-    Py_DECREF(newest);
+    Py_XDECREF(newest);
     return 0;
 }
 
@@ -382,12 +385,12 @@ static int mi_alive_sort(PyObject *modules)
         mi_alive_mark_cleared(&alive, modules);
     if (!alive.failed)
         mi_alive_mark_held(&alive, modules);
+    if (alive.count == 0)
+        alive.failed = 1;
     if (!alive.failed && alive.count < mi_alive_count(alive.marked[0]) / 2) {
         result = MI_ALIVE_WITH_NAMES;
         mi_alive_mark_named(&alive);
     }
-    if (alive.count == 0)
-        alive.failed = 1;
     if (alive.failed || mi_alive_part(alive.marked[0], young) != alive.count)
         mi_alive_take_back(&alive); /* some are in other interpreters' rings */
     PyMem_RawFree(alive.marked);

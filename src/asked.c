@@ -17,7 +17,7 @@ struct item {
     uint8_t state;             /* bits: */
 };
 
-#define OTHER 1u /* another rank has asked in this run */
+#define OTHER 1u /* another rank has asked in this run, or is about to */
 #define OWN 2u   /* this rank's program has */
 #define ASKED (OTHER | OWN)
 #define YOUNG 4u     /* modified in this run */
@@ -45,16 +45,34 @@ struct mi_asked {
 
 /* ---- the table ---------------------------------------------------------- */
 
-/* Its slot, or the empty one where it would be.  Two questions of one hash
- * count as the same: one hint is lost.
- */
-static uint32_t *find(const struct mi_asked *asked, uint32_t hash)
+static uint32_t hash_of(enum mi_query query, const char *key)
+{
+    return (uint32_t)mi_key_hash(query, key, strlen(key));
+}
+
+static int is_it(const struct item *item, enum mi_query query, const char *key,
+                 uint32_t hash)
+{
+    return item->hash == hash && item->query == query &&
+           strcmp(item->key, key) == 0;
+}
+
+/* Its slot, or the empty one where it would be. */
+static uint32_t *find(const struct mi_asked *asked, enum mi_query query,
+                      const char *key, uint32_t hash)
 {
     uint32_t i = hash & asked->mask;
 
-    while (asked->slots[i] && asked->items[asked->slots[i] - 1].hash != hash)
+    while (asked->slots[i] &&
+           !is_it(&asked->items[asked->slots[i] - 1], query, key, hash))
         i = (i + 1) & asked->mask;
     return &asked->slots[i];
+}
+
+static uint32_t *find_item(const struct mi_asked *asked,
+                           const struct item *item)
+{
+    return find(asked, (enum mi_query)item->query, item->key, item->hash);
 }
 
 /* Have slots for 'room' items. */
@@ -72,7 +90,7 @@ static int rehash(struct mi_asked *asked, size_t room)
     asked->slots = slots;
     asked->mask = (uint32_t)(size - 1);
     for (size_t i = 0; i < asked->count; i++)
-        *find(asked, asked->items[i].hash) = (uint32_t)i + 1;
+        *find_item(asked, &asked->items[i]) = (uint32_t)i + 1;
     return 0;
 }
 
@@ -115,19 +133,18 @@ static void know(struct mi_asked *asked, const struct mi_manifest *manifest)
 {
     for (size_t i = 0; i < manifest->count; i++) {
         const struct mi_question *question = &manifest->questions[i];
-        uint32_t hash = (uint32_t)mi_key_hash(question->query, question->key,
-                                              strlen(question->key));
-        uint32_t *slot = find(asked, hash);
+        const struct item item = {.key = question->key,
+                                  .extra = question->extra,
+                                  .hash =
+                                      hash_of(question->query, question->key),
+                                  .query = (uint8_t)question->query,
+                                  .flags = (uint8_t)question->flags,
+                                  .age = (uint8_t)question->age};
+        uint32_t *slot = find_item(asked, &item);
 
         if (*slot)
             continue;
-        asked->items[asked->count] =
-            (struct item){.key = question->key,
-                          .extra = question->extra,
-                          .hash = hash,
-                          .query = (uint8_t)question->query,
-                          .flags = (uint8_t)question->flags,
-                          .age = (uint8_t)question->age};
+        asked->items[asked->count] = item;
         *slot = (uint32_t)++asked->count;
     }
     asked->known = asked->count;
@@ -297,7 +314,7 @@ static char *copy(struct mi_asked *asked, const char *text)
 static struct item *item_of(struct mi_asked *asked, enum mi_query query,
                             const char *key, uint32_t hash)
 {
-    uint32_t *slot = find(asked, hash);
+    uint32_t *slot = find(asked, query, key, hash);
     char *text;
 
     if (*slot)
@@ -310,7 +327,7 @@ static struct item *item_of(struct mi_asked *asked, enum mi_query query,
                                                .hash = hash,
                                                .query = (uint8_t)query,
                                                .state = MINE_KEY};
-    *find(asked, hash) = (uint32_t)++asked->count;
+    *find(asked, query, key, hash) = (uint32_t)++asked->count;
     return &asked->items[asked->count - 1];
 }
 
@@ -358,8 +375,7 @@ void mi_asked_add(struct mi_asked *asked, enum mi_query query, const char *key,
                   const char *extra, enum mi_asker asker)
 {
     if (asked && key[0] == '/')
-        add(asked, query, key, (uint32_t)mi_key_hash(query, key, strlen(key)),
-            extra, asker);
+        add(asked, query, key, hash_of(query, key), extra, asker);
 }
 
 void mi_asked_mark(struct mi_asked *asked, const struct mi_record *record)

@@ -1,9 +1,10 @@
 /* What has been asked in this run, for the next run's manifest.
  *
  * Kept where the tree is read, beside the store: the store's own records must
- * not change once they are published.  What was only read ahead is not in it.
- * Nor is what the program may have written itself before it was imported, and
- * might write anew: next time that would be read too early.
+ * not change once they are published.  What was only read ahead is not in it,
+ * but for what the others are certain to ask.  Nor is what the program may
+ * have written itself before it was imported, and might write anew: next time
+ * that would be read too early.
  *
  * Thread-safe, but not for forked children.  NULL stands for a record that
  * nobody wants.
@@ -22,7 +23,7 @@ struct mi_asked;
 
 enum mi_asker {
     MI_ASKER_NOBODY, /* read ahead: only 'extra' is kept, for who may come */
-    MI_ASKER_OTHER,  /* another rank */
+    MI_ASKER_OTHER,  /* another rank, or it is about to */
     MI_ASKER_OWN     /* this rank's program */
 };
 

@@ -60,17 +60,19 @@ static void mi_intern(PyObject **bytes)
 }
 
 /* Intern the parts of a code object that nobody else has yet, and of those
- * among its constants.
+ * among its constants.  Of another object, nothing.
  */
 static void mi_intern_code(PyObject *object)
 {
     PyCodeObject *code = (PyCodeObject *)object;
-    PyObject *constants = code->co_consts;
 
+#ifndef Py_GIL_DISABLED
+    if (!PyCode_Check(object))
+        return;
     mi_intern(&code->co_localspluskinds);
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); i++)
-        if (PyCode_Check(PyTuple_GET_ITEM(constants, i)))
-            mi_intern_code(PyTuple_GET_ITEM(constants, i));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++)
+        mi_intern_code(PyTuple_GET_ITEM(code->co_consts, i));
+#endif
 }
 
 #endif

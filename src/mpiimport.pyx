@@ -515,6 +515,8 @@ POSTPONED = 10_000, 100  # thresholds of the two younger generations
 _collector = None          # the module gc, if collections are put off
 _get_threshold = None      # its functions
 _set_threshold = None
+cdef object _freeze = None
+cdef object _unfreeze = None
 cdef object _frozen = None     # not by the program: sizes of the permanent one
 cdef object _threshold = None  # what the program's threshold is meanwhile
 cdef object _count = None      # gc.get_count() before
@@ -555,9 +557,8 @@ cdef int make_old() except -1:
     if _collector.get_freeze_count() in _frozen:
         if _collector.isenabled():
             _collector.collect(0)
-        mi_alive_freeze(_collector.freeze,
-                        <object>PyImport_GetModuleDict())
-        _collector.unfreeze()
+        mi_alive_freeze(_freeze, <object>PyImport_GetModuleDict())
+        _unfreeze()
     return 0
 
 
@@ -577,10 +578,12 @@ def _before_threshold(*args, **kwargs):
 
 def _put_off_collections():
     global _collector, _get_threshold, _set_threshold, _frozen, _main_thread
+    global _freeze, _unfreeze
     import gc
     _main_thread = PyThread_get_thread_ident()
     _get_threshold = gc.get_threshold
     _set_threshold = gc.set_threshold
+    _freeze, _unfreeze = gc.freeze, gc.unfreeze
     gc.get_threshold = stand_in(_get_threshold, _before_threshold, "gc")
     gc.set_threshold = stand_in(_set_threshold, _before_threshold, "gc")
     _collector = gc
@@ -595,7 +598,7 @@ cdef class _Thaw:
     cdef object unfreeze
 
     def __init__(self):
-        self.unfreeze = _collector.unfreeze
+        self.unfreeze = _unfreeze
 
     def __dealloc__(self):
         self.unfreeze()
@@ -614,8 +617,8 @@ cdef class _Spare:
 
     def __init__(self):
         self.callbacks = _collector.callbacks
-        self.freeze = _collector.freeze
-        self.unfreeze = _collector.unfreeze
+        self.freeze = _freeze
+        self.unfreeze = _unfreeze
         self.get_debug = _collector.get_debug
         self.get_freeze_count = _collector.get_freeze_count
         self.is_finalizing = sys.is_finalizing

@@ -12,6 +12,7 @@
 
 static _Thread_local struct mi_lap *current;
 static _Thread_local uint64_t delayed; /* at the last look */
+static _Thread_local int doubtful;     /* the last look said: no sleep */
 
 static uint64_t read_clock(void)
 {
@@ -28,8 +29,32 @@ static long count_sleeps(void)
     return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
 }
 
+/* For how long the calling thread could have run and had no processor since
+ * the last look, in nanoseconds; 0 where the kernel does not tell.
+ */
+static uint64_t look_at_delay(void)
+{
+    const uint64_t before = delayed;
+    char text[80], *end;
+    ssize_t size;
+    int fd = open(SCHEDULED, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    strtoull(text, &end, 10); /* for how long it ran */
+    delayed = strtoull(end, NULL, 10);
+    return delayed - before;
+}
+
 void mi_lap_begin(struct mi_lap *lap)
 {
+    if (doubtful)
+        look_at_delay(); /* what was before does not count */
     *lap = (struct mi_lap){.wall = read_clock()};
     current = lap;
 }
@@ -54,26 +79,6 @@ void mi_lap_return(void)
         current->waited += read_clock() - current->called;
 }
 
-/* For how long the calling thread could have run and had no processor, in
- * nanoseconds; 0 where the kernel does not tell.
- */
-static uint64_t read_delay(void)
-{
-    char text[80], *end;
-    ssize_t size;
-    int fd = open(SCHEDULED, O_RDONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return 0;
-    size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (size <= 0)
-        return 0;
-    text[size] = '\0';
-    strtoull(text, &end, 10); /* for how long it ran */
-    return strtoull(end, NULL, 10);
-}
-
 static int waits(uint64_t wall, uint64_t waited)
 {
     return wall > 0 && waited >= wall / 2;
@@ -88,10 +93,9 @@ int mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap)
 
 int mi_lap_slept(const struct mi_lap *lap)
 {
-    uint64_t before = delayed, delay;
+    const uint64_t delay = look_at_delay();
 
-    delayed = read_delay();
-    delay = delayed - before;
-    return delay < lap->waited &&
-           waits(lap->wall - delay, lap->waited - delay);
+    doubtful =
+        delay >= lap->waited || !waits(lap->wall - delay, lap->waited - delay);
+    return !doubtful;
 }

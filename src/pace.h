@@ -42,9 +42,10 @@ void mi_lap_return(void);
  */
 int mi_pace_add(struct mi_pace *pace, const struct mi_lap *lap);
 
-/* Is that so as well when what does not count is left out: the time since the
- * last call in this thread in which it could have run, but others had the
- * processors?  For the thread of the lap.
+/* Is that so as well when what does not count is left out: the time in which
+ * the thread could have run, but others had the processors?  In the thread of
+ * the lap, after its end; what was before the lap counts, too, unless the last
+ * call's result was 0.
  * Source: proc(5), /proc/pid/schedstat (Documentation/scheduler/sched-stats).
  */
 int mi_lap_slept(const struct mi_lap *lap);

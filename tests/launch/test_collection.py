@@ -163,6 +163,23 @@ def test_import_in_another_thread_changes_nothing(reports):
     assert reports(modules, body) == [[True]] * RANKS
 
 
+FREEZE = """
+gc.freeze = lambda: {0}
+import bulky
+gc.collect()
+gc.collect()
+report = [len(bulky.KEPT), gc.get_freeze_count() in (0, before)]
+"""
+
+
+@pytest.mark.parametrize("does", ["None", "gc.collect(0) and None"])
+def test_program_may_replace_freeze(reports, does):
+    """And nothing is lost: it is the genuine one that is called."""
+    body = "before = gc.get_freeze_count()\n" + FREEZE.format(does)
+    found = reports({"bulky": ALLOCATE}, body)
+    assert found == [[20_000, True]] * RANKS
+
+
 @pytest.fixture
 def ends(program, launch):
     """ends(modules, text, options): what each rank writes, in its order."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import sys
 
 import pytest
@@ -152,10 +153,11 @@ def test_one_rank_keeps_no_thread(launch, program, tmp_path):
 def test_first_run_knows_what_others_ask(run, tmp_path):
     """Not only if they have asked before rank 0 had read it for them."""
     run()
-    real = b"\x06.{3}%c\0{3}%s\0"  # query, flags, age, sizes, path, no more
     for prefix in (sys.prefix, sys.base_prefix):
         path = os.fsencode(prefix)
-        question = real % (len(path), re.escape(path))
+        sizes = struct.pack("=HH", len(path), 0)
+        # The query, flags and age, sizes, the path, and nothing more.
+        question = b"\x06.{3}" + re.escape(sizes + path + b"\0")
         found = re.findall(question, only_file(tmp_path).read_bytes(), re.S)
         assert len(found) == 1, prefix
 
