@@ -1,10 +1,10 @@
 """Private memory of each rank at the program's end, and the store's copies.
 
 All ranks are still there then, and have been idle for a moment: what only the
-start-up needs is given back by then.  Private is Private_Clean and Private_Dirty
-in /proc/PID/smaps_rollup.  The clean pages of a file count as private while
-nobody else on the machine maps them, so other jobs change the figure; dirty
-pages alone are free of that.
+start-up needs is given back by then.  Private is Private_Clean and
+Private_Dirty in /proc/PID/smaps_rollup.  The clean pages of a file count as
+private while nobody else on the machine maps them, so other jobs change the
+figure; dirty pages alone are free of that.
 """
 
 import collections
