@@ -165,10 +165,16 @@ static int deal(const struct round *round, const void *all, void *mine,
     return mpimin_wait(round->mpi, &request, -1, &done, err);
 }
 
-/* The first round's card. */
+/* The first round's card.
+ *
+ * What ranks hand on is 1, 2, 4, ... times as large.  Of 24 and 48 bytes none
+ * of these is between 53 and 95: UCX, below MPICH, allocates and fills 144 KiB
+ * for the first message of such a size that comes before it is waited for.
+ */
 struct card {
     uint64_t identity;
     uint64_t capacity;
+    uint64_t zero;
 };
 
 struct order {
@@ -244,8 +250,9 @@ static int find_place(struct mi_node *node, struct round *round,
                       const char *tmpdir, int ranks_per_node,
                       uint64_t *capacity, struct mi_error *err)
 {
-    struct card mine = {identity(tmpdir, round->rank, ranks_per_node),
-                        *capacity};
+    struct card mine = {.identity =
+                            identity(tmpdir, round->rank, ranks_per_node),
+                        .capacity = *capacity};
     struct place place;
     void *cards = NULL;
     int rc;
@@ -268,7 +275,7 @@ static int find_place(struct mi_node *node, struct round *round,
  * and its mates hear it.
  */
 struct sign {
-    char name[64]; /* "": there is no store */
+    char name[48]; /* "": there is no store */
 };
 
 static int share_name(const struct round *round, const char *path,
